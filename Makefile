@@ -1,0 +1,60 @@
+# The commands of a working day. Each sets up what it needs; `make` alone lists them.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_FLAGS := --disable-pip-version-check --quiet
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed (make PYTHON=/path/to/python3)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp newer than its requirements means that they are installed.
+$(VENV)/.serve: requirements.txt pyproject.toml | $(BIN)/python
+	@echo "Installing Ownstudio into $(VENV) ..."
+	$(BIN)/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.serve
+	@echo "Installing the tools for tests and checks into $(VENV) ..."
+	$(BIN)/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements-dev.txt
+	@touch $@
+
+setup: $(VENV)/.serve  ## set up what is missing in .venv
+dev: $(VENV)/.dev  ## the same, with the tools for tests and checks
+
+serve: $(VENV)/.serve  ## set up what is missing, then serve on 127.0.0.1:8000
+	@exec $(BIN)/ownstudio serve
+
+test: $(VENV)/.dev  ## set up what is missing, then run every test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## format, lint, types, layers, docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m ownstudio.docs --check
+
+fmt: $(VENV)/.dev  ## format and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.serve  ## write the generated pages anew
+	$(BIN)/python -m ownstudio.docs
+
+bench: $(VENV)/.dev  ## the budgets, as ratios measured side by side
+	$(BIN)/python -m benchmarks
+
+lock: $(VENV)/.dev  ## pin the dependencies anew
+	$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -o requirements.txt pyproject.toml requirements-build.in
+	$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -c requirements.txt -o requirements-dev.txt requirements-dev.in
+
+clean:  ## remove what setup made
+	rm -rf $(VENV)
+
+.PHONY: help setup dev serve test check fmt docs bench lock clean
