@@ -1,0 +1,188 @@
+"""What a generation says, free of any dialect, and the answer that its events add up to.
+
+Order of events: any number of deltas of any choice; one `Finish` for each choice; one `Done`, always last.
+A stream that ends without `Done` is a failure, never an answer.
+"""
+
+from collections.abc import Iterable
+from enum import Enum
+
+from msgspec import Struct
+
+TokenId = int
+
+
+class FinishReason(Enum):
+    """Why a choice ended. The words are part of both APIs."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+
+
+class TopLogprob(Struct, frozen=True):
+    token: str
+    bytes: tuple[int, ...]
+    logprob: float
+
+
+class TokenLogprob(Struct, frozen=True):
+    """The log probability of one written token, with its strongest rivals (natural logarithm)."""
+
+    token: str
+    bytes: tuple[int, ...]
+    logprob: float
+    top: tuple[TopLogprob, ...] = ()
+
+
+class TextDelta(Struct, frozen=True):
+    """New text of one choice; `tokens` is how many that choice has written so far."""
+
+    choice: int
+    text: str
+    tokens: int
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class ReasoningDelta(Struct, frozen=True):
+    """New text that a choice thinks before it answers."""
+
+    choice: int
+    text: str
+    tokens: int
+
+
+class ToolCallStart(Struct, frozen=True):
+    """A choice begins to call `name`. `call` counts the calls of that choice from 0; `id` is made up by us."""
+
+    choice: int
+    call: int
+    id: str
+    name: str
+    tokens: int
+
+
+class ToolCallDelta(Struct, frozen=True):
+    """More of a call's arguments. All of them together are the text of a JSON object."""
+
+    choice: int
+    call: int
+    arguments: str
+    tokens: int
+
+
+class Finish(Struct, frozen=True):
+    """One choice has ended after `tokens` tokens, its end token not counted."""
+
+    choice: int
+    reason: FinishReason
+    tokens: int
+
+
+class Usage(Struct, frozen=True):
+    """Token counts of one generation. Totals include their parts: `prompt_tokens` its cached ones."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+class Done(Struct, frozen=True):
+    """Every choice has finished; this is what they used together."""
+
+    usage: Usage
+
+
+Event = TextDelta | ReasoningDelta | ToolCallStart | ToolCallDelta | Finish | Done
+
+
+class WrittenCall(Struct, frozen=True):
+    """A call that an answer makes; `arguments` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Choice(Struct, frozen=True):
+    index: int
+    text: str
+    finish_reason: FinishReason
+    logprobs: tuple[TokenLogprob, ...] = ()
+    reasoning: str = ""
+    tool_calls: tuple[WrittenCall, ...] = ()
+
+
+class Completion(Struct, frozen=True):
+    """A whole answer: the sum of its events."""
+
+    choices: tuple[Choice, ...]
+    usage: Usage
+
+
+def collect(events: Iterable[Event]) -> Completion:
+    """Add up a finished stream. Raises ValueError when it has no `Done` or a choice no `Finish`."""
+    drafts: dict[int, _Draft] = {}
+    usage: Usage | None = None
+    for event in events:
+        if isinstance(event, Done):
+            usage = event.usage
+        else:
+            if event.choice not in drafts:
+                drafts[event.choice] = _Draft(event.choice)
+            drafts[event.choice].add(event)
+    if usage is None:
+        raise ValueError(_TORN)
+    return Completion(tuple(drafts[index].choice() for index in sorted(drafts)), usage)
+
+
+_TORN = "the stream ended before its generation did"
+
+
+class _Draft:
+    """One choice while its events come in."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._logprobs: list[TokenLogprob] = []
+        self._starts: dict[int, ToolCallStart] = {}
+        self._arguments: dict[int, list[str]] = {}
+        self._reason: FinishReason | None = None
+
+    def add(
+        self, event: TextDelta | ReasoningDelta | ToolCallStart | ToolCallDelta | Finish
+    ) -> None:
+        match event:
+            case TextDelta():
+                self._text.append(event.text)
+                self._logprobs.extend(event.logprobs)
+            case ReasoningDelta():
+                self._reasoning.append(event.text)
+            case ToolCallStart():
+                self._starts[event.call] = event
+                self._arguments[event.call] = []
+            case ToolCallDelta():
+                self._arguments[event.call].append(event.arguments)
+            case Finish():
+                self._reason = event.reason
+
+    def choice(self) -> Choice:
+        if self._reason is None:
+            raise ValueError(_TORN)
+        return Choice(
+            index=self._index,
+            text="".join(self._text),
+            finish_reason=self._reason,
+            logprobs=tuple(self._logprobs),
+            reasoning="".join(self._reasoning),
+            tool_calls=tuple(
+                WrittenCall(start.id, start.name, "".join(self._arguments[call]))
+                for call, start in sorted(self._starts.items())
+            ),
+        )
