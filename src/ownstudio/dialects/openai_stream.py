@@ -1,0 +1,158 @@
+"""Answers of the OpenAI dialect, streamed: what chat and text completions have in common.
+
+Each endpoint says what its chunks look like, as dicts. The encoder asks for one example of a chunk, with
+a hole where the text goes, and afterwards writes only bytes around the text; chunks that are rare or
+carry log probabilities are encoded whole. A stream that failed ends with its error and without
+`[DONE]`: OpenAI's own clients raise at the error, and others must not take the answer for complete.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from ownstudio.core.errors import StudioError
+from ownstudio.core.events import Event, Finish, FinishReason, TextDelta, TokenLogprob, Usage
+from ownstudio.dialects.openai_errors import error_body
+
+Json = dict[str, object]
+
+# What clients expect for "impossible": JSON has no infinity.
+LOGPROB_MIN = -9999.0
+
+DONE = b"data: [DONE]\n\n"
+
+# A text that no chunk holds elsewhere, and its JSON.
+_HOLE = "\0"
+_HOLE_JSON = rb'"\u0000"'
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Chunks(Protocol):
+    """What the chunks of one endpoint hold, for one answer."""
+
+    def opening(self, choice: int) -> Json | None:
+        """What a choice begins with, if anything."""
+        ...
+
+    def delta(self, choice: int, text: str, logprobs: Json | None) -> Json: ...
+
+    def finish(self, choice: int, reason: FinishReason) -> Json: ...
+
+    def usage(self, usage: Usage) -> Json: ...
+
+
+class StreamEncoder:
+    """Writes one stream. `feed` may return no bytes: then there is nothing to send yet.
+
+    `finish` raises ValueError when no `Done` was fed.
+    """
+
+    def __init__(
+        self,
+        chunks: Chunks,
+        *,
+        scored: bool,
+        include_usage: bool,
+        request_id: str,
+        id_prefix: str,
+    ) -> None:
+        self._chunks = chunks
+        self._scored = scored
+        self._include_usage = include_usage
+        self._request_id = request_id
+        self._id_prefix = id_prefix
+        self._around_text: dict[int, tuple[bytes, bytes]] = {}
+        self._usage: Usage | None = None
+
+    def feed(self, events: Sequence[Event]) -> bytes:
+        out: list[bytes] = []
+        for event in events:
+            if isinstance(event, TextDelta):
+                around = self._around_text.get(event.choice) or self._open(event.choice, out)
+                if self._scored and event.logprobs:
+                    logprobs = logprobs_json(event.logprobs)
+                    out.append(frame(self._chunks.delta(event.choice, event.text, logprobs)))
+                elif event.text:
+                    out += (around[0], one_line(_encode(event.text)), around[1])
+            elif isinstance(event, Finish):
+                if event.choice not in self._around_text:
+                    self._open(event.choice, out)
+                out.append(frame(self._chunks.finish(event.choice, event.reason)))
+            else:
+                self._usage = event.usage
+        return b"".join(out)
+
+    def finish(self) -> bytes:
+        if self._usage is None:
+            raise ValueError("the stream ended before its generation did")
+        if not self._include_usage:
+            return DONE
+        return frame(self._chunks.usage(self._usage)) + DONE
+
+    def error(self, error: StudioError) -> bytes:
+        return _framed(error_body(error, self._request_id, self._id_prefix))
+
+    def _open(self, choice: int, out: list[bytes]) -> tuple[bytes, bytes]:
+        """Begin a choice; the bytes before and after the text of each of its deltas."""
+        opening = self._chunks.opening(choice)
+        if opening is not None:
+            out.append(frame(opening))
+        head, tail = frame(self._chunks.delta(choice, _HOLE, None)).split(_HOLE_JSON)
+        self._around_text[choice] = head, tail
+        return head, tail
+
+
+def frame(chunk: Json) -> bytes:
+    return _framed(_encode(chunk))
+
+
+def _framed(json: bytes) -> bytes:
+    return b"data: " + one_line(json) + b"\n\n"
+
+
+def one_line(json: bytes) -> bytes:
+    """JSON without the characters that some clients take for line ends: U+0085, U+2028, U+2029.
+
+    Server-sent events end lines only at CR and LF, which JSON escapes anyway; but readers that split
+    decoded text, such as Python's `str.splitlines`, would cut an event in two.
+    """
+    if b"\xe2\x80\xa8" in json or b"\xe2\x80\xa9" in json or b"\xc2\x85" in json:
+        return (
+            json.replace(b"\xe2\x80\xa8", rb"\u2028")
+            .replace(b"\xe2\x80\xa9", rb"\u2029")
+            .replace(b"\xc2\x85", rb"\u0085")
+        )
+    return json
+
+
+def usage_json(usage: Usage) -> Json:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
+
+
+def logprobs_json(tokens: Sequence[TokenLogprob]) -> Json:
+    return {
+        "content": [
+            {
+                "token": token.token,
+                "bytes": token.bytes,
+                "logprob": _finite(token.logprob),
+                "top_logprobs": [
+                    {"token": top.token, "bytes": top.bytes, "logprob": _finite(top.logprob)}
+                    for top in token.top
+                ],
+            }
+            for token in tokens
+        ]
+    }
+
+
+def _finite(logprob: float) -> float:
+    # Written so that NaN, too, becomes the minimum.
+    return logprob if logprob > LOGPROB_MIN else LOGPROB_MIN
