@@ -1,0 +1,155 @@
+"""One database: opened, brought up to date, lent out in transactions, closed.
+
+SQLite runs in WAL mode, so that `ownstudio key create` and a running server do not wait for each other's reads. A
+writing transaction takes SQLite's write lock when it begins: it waits once, at most `BUSY_TIMEOUT_S`, and cannot fail
+half-way because another process wrote first. Exceptions of the driver leave this module as StoreError.
+"""
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import Connection, event, inspect, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from ownstudio.store.directory import StoreError, create_private
+from ownstudio.store.schema import SCHEMA_VERSION
+
+BUSY_TIMEOUT_S = 5.0
+POOL_SIZE = 4
+
+_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+_READ_ONLY = "ownstudio_read_only"
+
+
+class ConflictError(StoreError):
+    """Another transaction wrote the same row or number first; the same work may be tried again."""
+
+
+class Database:
+    """A pool of connections to one database whose schema is up to date."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @classmethod
+    async def open(cls, url: str) -> Self:
+        """Connect and migrate. `url` is an SQLAlchemy URL with or without a driver. Raises StoreError."""
+        address = _address(url)
+        database = cls(_engine(address))
+        try:
+            await database._migrate()
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[AsyncConnection, None]:
+        """A writing transaction: committed when the block ends, rolled back when it raises."""
+        with _translated():
+            async with self._engine.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncGenerator[AsyncConnection, None]:
+        """A reading transaction: it sees one state of the database and waits for no writer."""
+        with _translated():
+            async with self._engine.connect() as connection:
+                await connection.execution_options(**{_READ_ONLY: True})
+                yield connection
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def _migrate(self) -> None:
+        async with self.snapshot() as connection:
+            if await connection.run_sync(_version) == SCHEMA_VERSION:
+                return
+        # Alembic costs a tenth of a second to import and more to run: only a database that needs it pays.
+        from ownstudio.store.migrations import upgrade  # noqa: PLC0415
+
+        async with self.transaction() as connection:
+            await connection.run_sync(upgrade)
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a database file."""
+    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+
+
+def _address(url: str) -> URL:
+    try:
+        address = make_url(url)
+    except ArgumentError:
+        raise StoreError(
+            "database_url is not a database URL such as postgresql://user@host/name"
+        ) from None
+    backend = address.get_backend_name()
+    if backend not in _DRIVERS:
+        raise StoreError(
+            f"database_url begins with {backend}: the databases known are {', '.join(_DRIVERS)}"
+        )
+    return address.set(drivername=_DRIVERS[backend])
+
+
+def _engine(address: URL) -> AsyncEngine:
+    try:
+        if address.get_backend_name() != "sqlite":
+            return create_async_engine(address, pool_size=POOL_SIZE, pool_pre_ping=True)
+        if not address.database or address.database == ":memory:":
+            raise StoreError(
+                "database_url names no file: a database in memory would forget every key"
+            )
+        # SQLite gives its -wal and -shm files the mode of the database file.
+        create_private(Path(address.database))
+        engine = create_async_engine(
+            address,
+            pool_size=POOL_SIZE,
+            max_overflow=0,
+            connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None},
+        )
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            f"database_url needs the Python package {error.name}, which is not installed"
+        ) from None
+    except OSError as error:
+        raise StoreError(
+            f"the database file {address.database} cannot be opened: {error.strerror or error}"
+        ) from None
+    event.listen(engine.sync_engine, "connect", _configure_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reads = connection.get_execution_options().get(_READ_ONLY)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _version(connection: Connection) -> str | None:
+    """The schema's version as the database says, or None for an empty database."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        raise ConflictError(f"the database refused a change: {error.orig}") from error
+    except (SQLAlchemyError, OSError) as error:
+        reason = getattr(error, "orig", None) or error
+        raise StoreError(f"the database cannot be used: {reason}") from error
