@@ -1,0 +1,1 @@
+"""Who may: keys, and the principal that a key stands for."""
