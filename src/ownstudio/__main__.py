@@ -1,0 +1,5 @@
+"""`python -m ownstudio` is the command `ownstudio`."""
+
+from ownstudio.cli import main
+
+main()
