@@ -1,0 +1,240 @@
+"""One run of one request: render, wait for a slot, stream, stop, end.
+
+Every way a generation can end is written in `Generation.events`, the one place that decides what is
+recorded. The web layer only opens, iterates and closes; a non-streaming answer is the same
+events, collected.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from enum import Enum
+from typing import TypeVar
+
+from msgspec import Struct
+
+from ownstudio.catalog import Model
+from ownstudio.core.errors import ErrorKind, StudioError, invalid_parameter
+from ownstudio.core.events import Done, Event, FinishReason, TokenId, Usage
+from ownstudio.core.request import ChatPrompt, EngineRequest, GenerationRequest
+from ownstudio.engines.base import Chunk, EngineDied, EngineRefused, EngineUnavailable
+from ownstudio.service.choice import Choice
+from ownstudio.service.deployment import Deployment
+
+T = TypeVar("T")
+
+# A client that met a dead engine may come back once a fresh worker has had time to load.
+RETRY_AFTER_S = 5.0
+LARGE_PROMPT_CHARACTERS = 16_384
+
+
+class Ending(Enum):
+    """How a generation ended; the words are labels of a metric."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    HANG_UP = "hang_up"
+    REFUSED = "refused"
+    OVERLOADED = "overloaded"
+    ENGINE_DIED = "engine_died"
+    ENGINE_UNAVAILABLE = "engine_unavailable"
+    DEADLINE = "deadline"
+    SHUTDOWN = "shutdown"
+    FAILED = "failed"
+
+
+_ENDING_OF_ERROR = {
+    ErrorKind.OVERLOADED: Ending.OVERLOADED,
+    ErrorKind.ENGINE_FAILED: Ending.ENGINE_DIED,
+    ErrorKind.ENGINE_UNAVAILABLE: Ending.ENGINE_UNAVAILABLE,
+    ErrorKind.TIMEOUT: Ending.DEADLINE,
+    ErrorKind.SHUTTING_DOWN: Ending.SHUTDOWN,
+    ErrorKind.INTERNAL: Ending.FAILED,
+}
+
+
+class Outcome(Struct, frozen=True):
+    """What is recorded of an ended generation. Times are in seconds; a first token may never have come."""
+
+    ending: Ending
+    usage: Usage
+    seconds: float
+    first_token_seconds: float | None
+
+
+class Generation:
+    """Runs `request` on `deployment`; `settle` hears of its outcome exactly once."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        model: Model,
+        request: GenerationRequest,
+        deadline_s: float,
+        settle: Callable[[Outcome], None],
+    ) -> None:
+        self._deployment = deployment
+        self._model = model
+        self._request = request
+        self._deadline_s = deadline_s
+        self._settle = settle
+        self._deadline = 0.0
+        self._prompt_tokens = 0
+        self._choices = [
+            Choice(index, request.stop, deployment.tokenizer) for index in range(request.n)
+        ]
+        self._aborted: StudioError | None = None
+        self._timeout: asyncio.Timeout | None = None
+
+    def abort(self, error: StudioError) -> None:
+        """End the generation from outside: whoever iterates its events gets `error`."""
+        self._aborted = error
+        if self._timeout is not None:
+            self._timeout.reschedule(asyncio.get_running_loop().time())
+
+    async def events(self) -> AsyncGenerator[list[Event], None]:
+        """The events, as many at a time as came together; the last list ends with `Done`.
+
+        Raises StudioError when the generation fails. Closing the generator aborts it in the engine.
+        """
+        started = time.perf_counter()
+        first_token_seconds: float | None = None
+        ending = Ending.FAILED
+        try:
+            async with aclosing(self._run()) as batches:
+                async for events in batches:
+                    if first_token_seconds is None:
+                        first_token_seconds = time.perf_counter() - started
+                    yield events
+            cut = any(choice.reason is FinishReason.LENGTH for choice in self._choices)
+            ending = Ending.LENGTH if cut else Ending.STOP
+        except (asyncio.CancelledError, GeneratorExit):
+            ending = Ending.HANG_UP
+            raise
+        except StudioError as error:
+            ending = _ENDING_OF_ERROR.get(error.kind, Ending.REFUSED)
+            raise
+        finally:
+            seconds = time.perf_counter() - started
+            self._settle(Outcome(ending, self._usage(), seconds, first_token_seconds))
+
+    async def _run(self) -> AsyncGenerator[list[Event], None]:
+        self._deadline = asyncio.get_running_loop().time() + self._deadline_s
+        request = await self._engine_request()
+        slots = self._deployment.slots
+        await self._bounded(slots.acquire(request.n))
+        try:
+            async with aclosing(self._chunks(request)) as chunks:
+                while (batch := await self._bounded(anext(chunks, None))) is not None:
+                    events: list[Event] = []
+                    for chunk in batch:
+                        self._choices[chunk.choice].feed(chunk, events)
+                    finished = all(choice.reason for choice in self._choices)
+                    if finished:
+                        events.append(Done(self._usage()))
+                    if events:
+                        yield events
+                    if finished:
+                        return
+            raise _broken("the engine's stream ended before every choice had")
+        finally:
+            slots.release(request.n)
+
+    async def _engine_request(self) -> EngineRequest:
+        """Render, and hold the request to what the model takes and the deployment can. Raises StudioError."""
+        request, deployment = self._request, self._deployment
+        if request.n > deployment.slots.slots:
+            raise invalid_parameter("n", f"Range of n should be [1, {deployment.slots.slots}]")
+        if request.prompt.characters > LARGE_PROMPT_CHARACTERS:
+            # Tens of milliseconds of templating and tokenizing would hold up everybody else's streams.
+            token_ids = await self._bounded(asyncio.to_thread(self._render))
+        else:
+            token_ids = self._render()
+        input_max = min(self._model.input_max, deployment.context - 1)
+        if not 1 <= len(token_ids) <= input_max:
+            raise StudioError(
+                ErrorKind.CONTEXT_TOO_LONG,
+                f"Range of input length should be [1, {input_max}]",
+                param="messages" if isinstance(request.prompt, ChatPrompt) else "prompt",
+                from_engine=True,
+            )
+        self._prompt_tokens = len(token_ids)
+        room = deployment.context - len(token_ids)
+        return EngineRequest(
+            token_ids=token_ids,
+            sampling=request.sampling,
+            max_tokens=min(request.max_tokens or self._model.output_max, room),
+            n=request.n,
+            top_logprobs=request.top_logprobs,
+        )
+
+    def _render(self) -> list[TokenId]:
+        prompt = self._request.prompt
+        if isinstance(prompt, ChatPrompt):
+            return self._deployment.renderer.render_chat(prompt)
+        return self._deployment.renderer.render_text(prompt)
+
+    async def _chunks(self, request: EngineRequest) -> AsyncGenerator[list[Chunk], None]:
+        """The engine's chunks; an engine that dies before its first is tried once more on a fresh worker."""
+        engine = self._deployment.engine
+        written = False
+        for last_try in (False, True):
+            try:
+                await engine.ready()
+                async with aclosing(engine.stream(request)) as stream:
+                    async for batch in stream:
+                        written = True
+                        yield batch
+                return
+            except EngineDied as death:
+                if written:
+                    raise _broken(str(death)) from death
+                if last_try:
+                    raise unavailable(str(death)) from death
+            except EngineUnavailable as fault:
+                raise unavailable(str(fault)) from fault
+            except EngineRefused as refusal:
+                raise StudioError(
+                    ErrorKind.INTERNAL,
+                    "An error occurred in model serving, error message is: "
+                    "[Request rejected by inference engine!]",
+                    detail=str(refusal),
+                ) from refusal
+
+    async def _bounded(self, step: Awaitable[T]) -> T:
+        """Await `step` until the deadline or an abort."""
+        try:
+            async with asyncio.timeout_at(self._deadline) as self._timeout:
+                if self._aborted is not None:
+                    self._timeout.reschedule(0)
+                return await step
+        except TimeoutError:
+            raise self._aborted or StudioError(
+                ErrorKind.TIMEOUT,
+                "Request timed out, please try again later.",
+                detail=f"not done after {self._deadline_s:g} s",
+            ) from None
+        finally:
+            self._timeout = None
+
+    def _usage(self) -> Usage:
+        return Usage(
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=sum(choice.tokens for choice in self._choices),
+            cached_tokens=max(choice.cached_tokens for choice in self._choices),
+        )
+
+
+def _broken(detail: str) -> StudioError:
+    return StudioError(ErrorKind.ENGINE_FAILED, "Inference internal error.", detail=detail)
+
+
+def unavailable(detail: str) -> StudioError:
+    """The refusal of a request whose engine cannot answer; `detail` is for the log."""
+    return StudioError(
+        ErrorKind.ENGINE_UNAVAILABLE,
+        "Model is unavailable, please try again later.",
+        detail=detail,
+        retry_after=RETRY_AFTER_S,
+    )

@@ -1,0 +1,118 @@
+"""The running service: deployments, the catalogue in front of them, and every generation under way."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+
+from ownstudio.catalog import Catalog, Model
+from ownstudio.core.errors import ErrorKind, StudioError
+from ownstudio.core.events import Event
+from ownstudio.core.request import GenerationRequest
+from ownstudio.engines.base import EngineState
+from ownstudio.metrics import Metrics
+from ownstudio.service.deployment import Deployment
+from ownstudio.service.generation import Generation, Outcome, unavailable
+
+SHUTDOWN_RETRY_AFTER_S = 10.0
+
+
+class Studio:
+    """Opens generations and, at shutdown, ends them."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        deployments: Mapping[str, Deployment],
+        faults: Mapping[str, str],
+        metrics: Metrics,
+        request_deadline_s: float,
+    ) -> None:
+        """`faults` says, for deployments that could not be built, why."""
+        self.catalog = catalog
+        self.deployments = deployments
+        self.faults = faults
+        self.draining = False
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._metrics = metrics
+        self._request_deadline_s = request_deadline_s
+        self._running: set[Generation] = set()
+
+    async def generate(
+        self, model: Model, request: GenerationRequest
+    ) -> AsyncGenerator[list[Event], None]:
+        """Run one request; see Generation.events for what comes and what is raised."""
+        if self.draining:
+            raise _shutting_down()
+        deployment = self.deployments.get(model.deployment)
+        if deployment is None:
+            raise unavailable(self.faults[model.deployment])
+        generation = Generation(
+            deployment,
+            model,
+            request,
+            self._request_deadline_s,
+            lambda outcome: self._settle(deployment, outcome),
+        )
+        self._running.add(generation)
+        self.idle.clear()
+        try:
+            async with aclosing(generation.events()) as batches:
+                async for events in batches:
+                    yield events
+        finally:
+            self._running.discard(generation)
+            if not self._running:
+                self.idle.set()
+
+    def states(self) -> dict[str, EngineState]:
+        """The state of each deployment's engine, by deployment name."""
+        states = {name: deployment.engine.state() for name, deployment in self.deployments.items()}
+        return states | dict.fromkeys(self.faults, EngineState.FAILED)
+
+    def names_of(self, deployment: str) -> list[str]:
+        """The model names that a deployment answers."""
+        return [model.name for model in self.catalog.models() if model.deployment == deployment]
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    def drain(self) -> None:
+        """Refuse new generations; those under way go on."""
+        self.draining = True
+
+    def abort_all(self) -> None:
+        """End every generation under way with an error event."""
+        for generation in list(self._running):
+            generation.abort(_shutting_down())
+
+    async def close(self) -> None:
+        """Stop every engine."""
+        await asyncio.gather(*(one.engine.close() for one in self.deployments.values()))
+
+    def observe(self) -> None:
+        """Bring the gauges up to date, for a scrape."""
+        for name, deployment in self.deployments.items():
+            self._metrics.slots_busy.labels(name).set(deployment.slots.busy)
+            self._metrics.queue_length.labels(name).set(deployment.slots.waiting)
+            ready = deployment.engine.state() is EngineState.READY
+            self._metrics.engine_ready.labels(name).set(ready)
+
+    def _settle(self, deployment: Deployment, outcome: Outcome) -> None:
+        metrics, name = self._metrics, deployment.name
+        metrics.generations.labels(name, outcome.ending.value).inc()
+        metrics.prompt_tokens.labels(name).inc(outcome.usage.prompt_tokens)
+        metrics.cached_tokens.labels(name).inc(outcome.usage.cached_tokens)
+        metrics.completion_tokens.labels(name).inc(outcome.usage.completion_tokens)
+        metrics.generation_time.labels(name).observe(outcome.seconds)
+        if outcome.first_token_seconds is not None:
+            metrics.time_to_first_token.labels(name).observe(outcome.first_token_seconds)
+
+
+def _shutting_down() -> StudioError:
+    return StudioError(
+        ErrorKind.SHUTTING_DOWN,
+        "The service is shutting down, please try again later.",
+        retry_after=SHUTDOWN_RETRY_AFTER_S,
+    )
