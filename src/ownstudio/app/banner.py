@@ -1,0 +1,37 @@
+"""What `serve` prints once it answers: where to call it, with which key, and one line to paste."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from ownstudio.service.studio import Studio
+
+
+def print_banner(studio: Studio, base: str, data: Path, key_file: Path) -> None:
+    """`base` is such as http://127.0.0.1:8000; `key_file` holds the first key, if it still lies there."""
+    console = Console(stderr=False, soft_wrap=True, highlight=False)
+    line = console.print
+    line(Text(f"Ownstudio answers on {base}", style="bold green"))
+    line(f"  OpenAI base URL   {base}/compatible-mode/v1   (also {base}/v1)")
+    for name, deployment in studio.deployments.items():
+        answers = ", ".join(studio.names_of(name)[:4])
+        more = len(studio.names_of(name)) - 4
+        line(
+            f"  {name}: {deployment.slots.slots} slots of {deployment.context} tokens, answers {answers}"
+            + (f" and {more} more" if more > 0 else "")
+        )
+    for name, fault in studio.faults.items():
+        line(Text(f"  {name} cannot answer: {fault}", style="bold red"))
+    if key_file.exists():
+        line(f"  First key         {key_file}")
+        key = f"$(cat {key_file})"
+    else:
+        line(f"  Keys              ownstudio key create --data {data}")
+        key = "$DASHSCOPE_API_KEY"
+    line("Try it:")
+    line(
+        f"  curl {base}/compatible-mode/v1/chat/completions"
+        f' -H "Authorization: Bearer {key}" -H "Content-Type: application/json"'
+        """ -d '{"model": "qwen-plus", "messages": [{"role": "user", "content": "Who are you?"}]}'"""
+    )

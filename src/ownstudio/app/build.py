@@ -1,0 +1,98 @@
+"""Builds deployments from settings: weights found and checked, engine sized, tokenizer and template read.
+
+A deployment that cannot be built is a fault, not the end of the server: the others answer, and its own models
+get 503 while `/health` and the log name what is wrong.
+"""
+
+import asyncio
+from pathlib import Path
+
+from msgspec import Struct
+
+from ownstudio.catalog import DeploymentRoutes
+from ownstudio.engines.gguf import GgufFile, WeightsError, read_gguf
+from ownstudio.engines.llamacpp import EngineBounds, LlamaCppEngine
+from ownstudio.engines.sizing import Sizing, size
+from ownstudio.engines.supervisor import SupervisorBounds
+from ownstudio.engines.weights import resolve_weights
+from ownstudio.engines.worker import WorkerOptions
+from ownstudio.qwen.render import PromptRenderer
+from ownstudio.qwen.template import ChatTemplate, TemplateError
+from ownstudio.qwen.tokenizer import Tokenizer, VocabularyError
+from ownstudio.service.deployment import Deployment
+from ownstudio.service.slots import SlotQueue
+from ownstudio.settings import Deployment as DeploymentSettings
+from ownstudio.settings.machine import engine_threads, memory_bytes
+
+
+class Built(Struct, frozen=True):
+    """A deployment, or the fault that kept it from being one; and the names that it answers either way."""
+
+    routes: DeploymentRoutes
+    deployment: Deployment | None
+    fault: str
+    settings: DeploymentSettings
+
+
+async def build_deployment(
+    name: str, settings: DeploymentSettings, data: Path, runtime: Path
+) -> Built:
+    """Never raises for what the operator's files hold: the fault is in the result."""
+    routes = DeploymentRoutes(name=name, routes=settings.routes, context=1, created=0)
+    try:
+        path = resolve_weights(settings.weights, data)
+        gguf = await asyncio.to_thread(read_gguf, path)
+        if gguf.chat_template is None:
+            raise WeightsError(path, "it has no chat template")
+        sizing = _sizing(gguf, settings)
+        engine = _engine(name, path, settings, sizing, runtime)
+        tokenizer = await asyncio.to_thread(Tokenizer.from_vocabulary, gguf.vocabulary)
+        template = ChatTemplate(gguf.chat_template)
+    except (WeightsError, VocabularyError, TemplateError, ValueError) as fault:
+        return Built(routes=routes, deployment=None, fault=str(fault), settings=settings)
+    deployment = Deployment(
+        name=name,
+        engine=engine,
+        renderer=PromptRenderer(template, tokenizer),
+        tokenizer=tokenizer,
+        context=sizing.context,
+        slots=SlotQueue(sizing.slots, settings.queue_max, settings.queue_wait_s),
+    )
+    routes = DeploymentRoutes(
+        name=name,
+        routes=settings.routes,
+        context=sizing.context,
+        created=int(path.stat().st_mtime),
+    )
+    return Built(routes=routes, deployment=deployment, fault="", settings=settings)
+
+
+def _sizing(gguf: GgufFile, settings: DeploymentSettings) -> Sizing:
+    return size(
+        context_asked=settings.context,
+        slots_asked=settings.slots,
+        model_context=gguf.context_length,
+        kv_bytes_per_token=gguf.kv_bytes_per_token,
+        weights_bytes=sum(shard.stat().st_size for shard in gguf.shards),
+        memory_bytes=memory_bytes(),
+    )
+
+
+def _engine(
+    name: str, path: Path, settings: DeploymentSettings, sizing: Sizing, runtime: Path
+) -> LlamaCppEngine:
+    return LlamaCppEngine(
+        WorkerOptions(
+            model_path=str(path),
+            context=sizing.context,
+            slots=sizing.slots,
+            threads=engine_threads(settings.threads),
+            cache_ram_mib=settings.cache_ram_mib,
+        ),
+        runtime,
+        name=name,
+        bounds=EngineBounds(
+            first_chunk_s=settings.first_token_deadline_s, gap_s=settings.silence_deadline_s
+        ),
+        supervision=SupervisorBounds(start_s=settings.start_deadline_s),
+    )

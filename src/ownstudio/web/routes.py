@@ -1,0 +1,103 @@
+"""The table of routes. Areas say which dialect an error speaks and who must show a key."""
+
+from collections.abc import Callable
+from urllib.parse import unquote
+
+import msgspec
+from starlette.routing import Mount, Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ownstudio.accounts.keys import Keyring
+from ownstudio.dialects import Dialect
+from ownstudio.dialects.openai_chat import OpenAIChat
+from ownstudio.dialects.openai_errors import error_body
+from ownstudio.dialects.openai_models import model_entry, models_page
+from ownstudio.dialects.openai_text import OpenAIText
+from ownstudio.engines.base import EngineState
+from ownstudio.metrics import CONTENT_TYPE, Metrics
+from ownstudio.service.studio import Studio
+from ownstudio.web.exchange import JSON, Exchange, Header, OpenStreams
+from ownstudio.web.gateway import EXCHANGE, Area, Gateway
+from ownstudio.web.generate import Generate
+
+METRICS_TYPE: Header = (b"content-type", CONTENT_TYPE.encode())
+
+
+def gateway(
+    studio: Studio, keyring: Keyring, metrics: Metrics, streams: OpenStreams, body_bytes_max: int
+) -> ASGIApp:
+    """The whole application."""
+
+    def generate(name: str, dialect: Dialect) -> ASGIApp:
+        return Generate(name, dialect, studio, streams, body_bytes_max)
+
+    def scrape(_: Scope) -> bytes:
+        studio.observe()
+        return metrics.page()
+
+    def models(_: Scope) -> bytes:
+        return models_page(studio.catalog.models())
+
+    def model(scope: Scope) -> bytes:
+        name = unquote(scope["path_params"]["name"])
+        return model_entry(studio.catalog.resolve(name))
+
+    openai = Router(
+        [
+            Route("/chat/completions", generate("chat", OpenAIChat()), methods=["POST"]),
+            Route("/completions", generate("completions", OpenAIText()), methods=["POST"]),
+            Route("/models", Page("models", models, JSON), methods=["GET"]),
+            Route("/models/{name:path}", Page("model", model, JSON), methods=["GET"]),
+        ],
+        redirect_slashes=False,
+    )
+    operator = Router(
+        [
+            Route("/health", Health(studio), methods=["GET"]),
+            Route("/metrics", Page("metrics", scrape, METRICS_TYPE), methods=["GET"]),
+        ],
+        redirect_slashes=False,
+    )
+    areas = Router(
+        [
+            Mount("/compatible-mode/v1", Area(openai, error_body, keyring)),
+            Mount("/v1", Area(openai, error_body, keyring)),
+            Mount("/", Area(operator, error_body, None)),
+        ],
+        redirect_slashes=False,
+    )
+    return Gateway(areas, metrics)
+
+
+class Page:
+    """A short answer made at once. `name` is its label in the metrics."""
+
+    def __init__(self, name: str, make: Callable[[Scope], bytes], content_type: Header) -> None:
+        self.name = name
+        self._make = make
+        self._content_type = content_type
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange: Exchange = scope[EXCHANGE]
+        await exchange.answer(200, self._make(scope), self._content_type)
+
+
+class Health:
+    """200 when every engine answers, 503 before and while one is down; the body names each one's state."""
+
+    name = "health"
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange: Exchange = scope[EXCHANGE]
+        states = self._studio.states()
+        ready = not self._studio.draining and all(
+            state in (EngineState.READY, EngineState.STOPPED) for state in states.values()
+        )
+        body = {
+            "status": "ready" if ready else "not ready",
+            "deployments": {name: state.value for name, state in states.items()},
+        }
+        await exchange.answer(200 if ready else 503, msgspec.json.encode(body), JSON)

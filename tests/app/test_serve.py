@@ -1,0 +1,198 @@
+"""The server as a process: how it starts, what it survives, and how it ends. Real engine, real signals."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from openai.types.chat import ChatCompletionChunk
+
+from support.instance import ServedInstance
+
+STREAM: dict[str, Any] = {
+    "model": "qwen-plus",
+    "messages": [{"role": "user", "content": "Write a very long story."}],
+    "stream": True,
+    "temperature": 1.9,
+    "seed": 7,
+}
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """Closes what a test opened, whatever became of it."""
+    with ExitStack() as stack:
+        yield stack
+
+
+def client(instance: ServedInstance) -> openai.OpenAI:
+    return openai.OpenAI(base_url=instance.base_url, api_key=instance.key, max_retries=0)
+
+
+def started_stream(
+    stack: ExitStack, instance: ServedInstance, max_tokens: int
+) -> openai.Stream[ChatCompletionChunk]:
+    """A stream whose first chunk has come."""
+    asked: dict[str, Any] = STREAM | {"max_tokens": max_tokens}
+    stream: openai.Stream[ChatCompletionChunk] = client(instance).chat.completions.create(**asked)
+    stack.callback(stream.close)
+    next(stream)
+    return stream
+
+
+def until(condition: Callable[[], bool], within_s: float = 10) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def workers(parent: int) -> list[int]:
+    """The process ids of the children of `parent`."""
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True
+    )
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_first_call_a_restart_and_a_key_made_beside_the_server(tmp_path: Path) -> None:
+    with ServedInstance(tmp_path) as instance:
+        assert (instance.data / "first-key").stat().st_mode & 0o777 == 0o600
+        assert instance.data.stat().st_mode & 0o777 == 0o700
+        first_key = instance.key
+        answer = client(instance).chat.completions.create(
+            model="qwen-plus", messages=[{"role": "user", "content": "Who are you?"}], max_tokens=8
+        )
+        assert answer.usage is not None
+        assert answer.usage.prompt_tokens == 12
+        made = subprocess.run(
+            [sys.executable, "-m", "ownstudio", "key", "create", "--json"],
+            env=instance.environment(),
+            capture_output=True,
+            check=True,
+        )
+        key = json.loads(made.stdout)["key"]
+        beside = openai.OpenAI(base_url=instance.base_url, api_key=key, max_retries=0)
+        assert beside.models.list().data
+        assert instance.stop() == 0
+    with ServedInstance(tmp_path) as instance:
+        assert instance.key == first_key
+        log = instance.log.read_text()
+    assert first_key not in log
+    assert "Who are you?" not in log.replace('"content": "Who are you?"', "")
+
+
+def test_sigterm_lets_a_stream_finish(tmp_path: Path, stack: ExitStack) -> None:
+    with ServedInstance(tmp_path) as instance:
+        stream = started_stream(stack, instance, max_tokens=400)
+        instance.process.send_signal(signal.SIGTERM)
+        reasons = [chunk.choices[0].finish_reason for chunk in stream]
+        assert reasons[-1] in ("stop", "length")
+        assert instance.process.wait(10) == 0
+
+
+def test_sigterm_ends_a_stream_with_an_error_event_when_the_grace_is_over(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    settings = tmp_path / "ownstudio.toml"
+    settings.write_text("[server]\nshutdown_grace_s = 0.2\n")
+    with ServedInstance(tmp_path, "--config", str(settings)) as instance:
+        stream = started_stream(stack, instance, max_tokens=8000)
+        instance.process.send_signal(signal.SIGTERM)
+        with pytest.raises(openai.APIError, match="shutting down"):
+            for _ in stream:
+                pass
+        assert instance.process.wait(10) == 0
+
+
+def test_a_second_sigterm_ends_at_once_and_leaves_no_worker(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    with ServedInstance(tmp_path) as instance:
+        started_stream(stack, instance, max_tokens=8000)
+        (worker,) = workers(instance.process.pid)
+        instance.process.send_signal(signal.SIGTERM)
+        until(lambda: "stopping" in instance.log.read_text())
+        instance.process.send_signal(signal.SIGTERM)
+        assert instance.process.wait(2) == 1
+        until(lambda: not alive(worker), within_s=2)
+
+
+def test_kill_9_leaves_no_worker(tmp_path: Path) -> None:
+    with ServedInstance(tmp_path) as instance:
+        (worker,) = workers(instance.process.pid)
+        instance.process.kill()
+        instance.process.wait()
+        until(lambda: not alive(worker), within_s=2)
+
+
+def test_a_worker_that_is_killed_is_an_error_for_its_stream_and_the_next_request_is_answered(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    with ServedInstance(tmp_path) as instance:
+        here = client(instance)
+        stream = started_stream(stack, instance, max_tokens=8000)
+        (worker,) = workers(instance.process.pid)
+        os.kill(worker, signal.SIGKILL)
+        with pytest.raises(openai.APIError) as failure:
+            for _ in stream:
+                pass
+        assert failure.value.code == "internal_server_error"
+        again = here.chat.completions.create(
+            model="qwen-plus", messages=[{"role": "user", "content": "hello"}], max_tokens=3
+        )
+        assert again.choices[0].finish_reason
+
+
+def test_a_truncated_file_is_named_and_the_gateway_lives(tmp_path: Path) -> None:
+    whole = Path(str(files("ownstudio") / "bundled" / "ownstudio-tiny.gguf"))
+    cut = tmp_path / "cut.gguf"
+    shutil.copyfile(whole, cut)
+    os.truncate(cut, cut.stat().st_size - 1000)
+    settings = tmp_path / "ownstudio.toml"
+    settings.write_text(f'[deployments.mine]\nweights = "{cut}"\nroutes = ["*"]\n')
+    instance = ServedInstance(tmp_path, "--config", str(settings))
+    try:
+        instance.start(health=503)
+        with pytest.raises(openai.InternalServerError) as refusal:
+            client(instance).chat.completions.create(
+                model="qwen-plus", messages=[{"role": "user", "content": "hello"}]
+            )
+        assert refusal.value.status_code == 503
+        assert str(cut.parent) not in refusal.value.message
+        assert "cut.gguf" in instance.log.read_text()
+        assert client(instance).models.list().data
+    finally:
+        instance.stop()
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with ServedInstance(tmp_path) as instance:
+        port = instance.address.rpartition(":")[2]
+        second = subprocess.run(
+            [sys.executable, "-m", "ownstudio", "serve", "--port", port],
+            env=instance.environment(),
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+        assert second.returncode == 1
+        assert port in second.stderr
+        assert "--port" in second.stderr
