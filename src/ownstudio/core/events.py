@@ -1,6 +1,7 @@
 """What a generation says, free of any dialect, and the answer that its events add up to.
 
-Order of events: any number of deltas of any choice; one `Finish` for each choice; one `Done`, always last.
+Order of events: one `Started`; any number of deltas of any choice; one `Finish` for each choice; one `Done`,
+always last, together with the last `Finish`.
 A stream that ends without `Done` is a failure, never an answer.
 """
 
@@ -33,6 +34,13 @@ class TokenLogprob(Struct, frozen=True):
     bytes: tuple[int, ...]
     logprob: float
     top: tuple[TopLogprob, ...] = ()
+
+
+class Started(Struct, frozen=True):
+    """The engine has begun to answer a prompt of so many tokens, of which it says that so many were cached."""
+
+    prompt_tokens: int
+    cached_tokens: int = 0
 
 
 class TextDelta(Struct, frozen=True):
@@ -80,11 +88,13 @@ class Finish(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True):
-    """Token counts of one generation. Totals include their parts: `prompt_tokens` its cached ones."""
+    """Token counts of one generation. Totals include their parts: `prompt_tokens` its cached ones,
+    `completion_tokens` those of reasoning."""
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -97,15 +107,15 @@ class Done(Struct, frozen=True):
     usage: Usage
 
 
-Event = TextDelta | ReasoningDelta | ToolCallStart | ToolCallDelta | Finish | Done
+Event = Started | TextDelta | ReasoningDelta | ToolCallStart | ToolCallDelta | Finish | Done
 
 
-class WrittenCall(Struct, frozen=True):
-    """A call that an answer makes; `arguments` is JSON text."""
+class ToolCall(Struct, frozen=True):
+    """A call that an assistant makes, now or earlier in the conversation; `arguments` is JSON text."""
 
-    id: str
     name: str
     arguments: str
+    id: str = ""
 
 
 class Choice(Struct, frozen=True):
@@ -114,7 +124,7 @@ class Choice(Struct, frozen=True):
     finish_reason: FinishReason
     logprobs: tuple[TokenLogprob, ...] = ()
     reasoning: str = ""
-    tool_calls: tuple[WrittenCall, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class Completion(Struct, frozen=True):
@@ -131,7 +141,7 @@ def collect(events: Iterable[Event]) -> Completion:
     for event in events:
         if isinstance(event, Done):
             usage = event.usage
-        else:
+        elif not isinstance(event, Started):
             if event.choice not in drafts:
                 drafts[event.choice] = _Draft(event.choice)
             drafts[event.choice].add(event)
@@ -182,7 +192,7 @@ class _Draft:
             logprobs=tuple(self._logprobs),
             reasoning="".join(self._reasoning),
             tool_calls=tuple(
-                WrittenCall(start.id, start.name, "".join(self._arguments[call]))
+                ToolCall(start.name, "".join(self._arguments[call]), start.id)
                 for call, start in sorted(self._starts.items())
             ),
         )

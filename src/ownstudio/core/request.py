@@ -9,16 +9,9 @@ from typing import Literal
 from msgspec import Struct
 
 from ownstudio.core.events import TokenId
+from ownstudio.core.events import ToolCall as ToolCall  # part of a request too
 
 Role = Literal["system", "user", "assistant", "tool"]
-
-
-class ToolCall(Struct, frozen=True):
-    """A call that an assistant made earlier in the conversation; `arguments` is JSON text."""
-
-    name: str
-    arguments: str
-    id: str = ""
 
 
 class Tool(Struct, frozen=True):
@@ -64,10 +57,18 @@ class Message(Struct, frozen=True):
 
 
 class ChatPrompt(Struct, frozen=True):
-    """A conversation, to be rendered by the model's own chat template."""
+    """A conversation, to be rendered by the model's own chat template.
+
+    Without `parallel_tool_calls` an answer holds at most one call. `preserve_thinking` keeps the
+    reasoning of earlier turns in the prompt.
+    """
 
     messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    parallel_tool_calls: bool = False
     enable_thinking: bool = False
+    preserve_thinking: bool = False
 
     @property
     def characters(self) -> int:
@@ -110,7 +111,8 @@ class GenerationRequest(Struct, frozen=True):
     """One request for `n` answers of at most `max_tokens` tokens each from `model`.
 
     `max_tokens` None means as many as the model may write. `top_logprobs` None means no log
-    probabilities at all, 0 those of the chosen tokens alone.
+    probabilities at all, 0 those of the chosen tokens alone. `thinking_budget` is the most tokens of
+    thinking; None leaves it to the model.
     """
 
     model: str
@@ -120,6 +122,8 @@ class GenerationRequest(Struct, frozen=True):
     n: int = 1
     stop: Stop = Stop()
     top_logprobs: int | None = None
+    thinking_budget: int | None = None
+    response_format: ResponseFormat = ResponseFormat()
 
 
 class EngineRequest(Struct, frozen=True):
