@@ -142,7 +142,7 @@ class User:
             cwd=cwd or self.served.home,
             encoding="utf-8",
             env=self.served.environment()
-            | {"DASHSCOPE_API_KEY": self.served.key, "OWNSTUDIO_BASE_URL": self.served.base_url},
+            | {"DASHSCOPE_API_KEY": self.served.key, "DASHSCOPE_BASE_URL": self.served.base_url},
             stdin=subprocess.DEVNULL,
             timeout=RUN_S_MAX,
         )

@@ -1,0 +1,26 @@
+"""Chat, streamed: one line of JSON for each chunk, the token counts in the last one."""
+
+from openai import OpenAI
+import os
+
+
+def get_response():
+    client = OpenAI(
+        # The key that `ownstudio key create` prints; the first start writes one to the data directory.
+        api_key=os.getenv("DASHSCOPE_API_KEY"),
+        base_url=os.getenv("DASHSCOPE_BASE_URL", "http://127.0.0.1:8000/compatible-mode/v1"),
+    )
+    completion = client.chat.completions.create(
+        model="qwen-plus",  # Any name that a deployment answers; GET /models lists them.
+        messages=[{'role': 'system', 'content': 'You are a helpful assistant.'},
+                  {'role': 'user', 'content': 'Who are you?'}],
+        stream=True,
+        # One more chunk at the end, without choices, holds the usage.
+        stream_options={"include_usage": True}
+        )
+    for chunk in completion:
+        print(chunk.model_dump_json())
+
+
+if __name__ == '__main__':
+    get_response()
