@@ -1,0 +1,1 @@
+"""What computes: the engine port, the embedded engine and its process, the weights."""
