@@ -38,14 +38,14 @@ check: $(VENV)/.dev  ## format, lint, types, layers, docs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m ownstudio.docs --check
+	$(BIN)/python -m ownstudio.app.documents --check
 
 fmt: $(VENV)/.dev  ## format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.serve  ## write the generated pages anew
-	$(BIN)/python -m ownstudio.docs
+	$(BIN)/python -m ownstudio.app.documents
 
 bench: $(VENV)/.dev  ## the budgets, as ratios measured side by side
 	$(BIN)/python -m benchmarks

@@ -8,13 +8,10 @@ import pytest
 
 from ownstudio.settings import load_settings
 from ownstudio.settings.documents import (
-    EXAMPLE_FILE,
-    SETTINGS_PAGE,
     example_file,
     settings_page,
     toml_value,
     tree_in_force,
-    write_documents,
 )
 from ownstudio.settings.fields import fields
 
@@ -24,14 +21,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def test_the_written_documents_are_current(tmp_path: Path):
-    for path in write_documents(tmp_path):
-        kept = ROOT / path.relative_to(tmp_path)
-        assert kept.read_text("utf-8") == path.read_text("utf-8"), (
-            f"{kept.name} is out of date: run `python -m ownstudio.settings .`"
-        )
 
 
 def test_the_example_taken_out_of_its_comments_is_the_defaults():
@@ -73,10 +62,6 @@ def test_the_tree_in_force_hides_secrets():
 def test_values_survive_toml(value: object):
     read = tomllib.loads(f"x = {toml_value(value)}")["x"]
     assert read == (list(value) if isinstance(value, tuple) else value)
-
-
-def test_the_documents_have_their_places():
-    assert (str(EXAMPLE_FILE), str(SETTINGS_PAGE)) == ("ownstudio.example.toml", "docs/settings.md")
 
 
 def _leaves(table: dict[str, object]):

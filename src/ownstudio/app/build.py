@@ -5,17 +5,20 @@ get 503 while `/health` and the log name what is wrong.
 """
 
 import asyncio
+from datetime import datetime
 from pathlib import Path
 
 from msgspec import Struct
 
-from ownstudio.catalog import DeploymentRoutes
+from ownstudio.catalog import DeploymentRoutes, Thinking
+from ownstudio.core.request import Sampling
 from ownstudio.engines.gguf import GgufFile, WeightsError, read_gguf
 from ownstudio.engines.llamacpp import EngineBounds, LlamaCppEngine
 from ownstudio.engines.sizing import Sizing, size
 from ownstudio.engines.supervisor import SupervisorBounds
 from ownstudio.engines.weights import resolve_weights
 from ownstudio.engines.worker import WorkerOptions
+from ownstudio.qwen.family import ThinkingKind, family_of
 from ownstudio.qwen.render import PromptRenderer
 from ownstudio.qwen.template import ChatTemplate, TemplateError
 from ownstudio.qwen.tokenizer import Tokenizer, VocabularyError
@@ -23,6 +26,14 @@ from ownstudio.service.deployment import Deployment
 from ownstudio.service.slots import SlotQueue
 from ownstudio.settings import Deployment as DeploymentSettings
 from ownstudio.settings.machine import engine_threads, memory_bytes
+
+# What models may be asked that no catalogue describes: all that their weights can do, and no more unasked.
+_WHILE_THINKING = Sampling(temperature=0.6, top_p=0.95, top_k=20)
+THINKING_OF_OWN_NAMES = {
+    ThinkingKind.NONE: Thinking(),
+    ThinkingKind.HYBRID: Thinking("hybrid", prompt_switch=True, defaults=_WHILE_THINKING),
+    ThinkingKind.ALWAYS: Thinking("always", on=True, defaults=_WHILE_THINKING),
+}
 
 
 class Built(Struct, frozen=True):
@@ -47,7 +58,7 @@ async def build_deployment(
         sizing = _sizing(gguf, settings)
         engine = _engine(name, path, settings, sizing, runtime)
         tokenizer = await asyncio.to_thread(Tokenizer.from_vocabulary, gguf.vocabulary)
-        template = ChatTemplate(gguf.chat_template)
+        template = ChatTemplate(gguf.chat_template, clock=datetime.now)
     except (WeightsError, VocabularyError, TemplateError, ValueError) as fault:
         return Built(routes=routes, deployment=None, fault=str(fault), settings=settings)
     deployment = Deployment(
@@ -55,6 +66,7 @@ async def build_deployment(
         engine=engine,
         renderer=PromptRenderer(template, tokenizer),
         tokenizer=tokenizer,
+        family=family_of(gguf.chat_template, tokenizer.special_ids),
         context=sizing.context,
         slots=SlotQueue(sizing.slots, settings.queue_max, settings.queue_wait_s),
     )
@@ -63,6 +75,7 @@ async def build_deployment(
         routes=settings.routes,
         context=sizing.context,
         created=int(path.stat().st_mtime),
+        thinking=THINKING_OF_OWN_NAMES[deployment.family.thinking],
     )
     return Built(routes=routes, deployment=deployment, fault="", settings=settings)
 

@@ -175,7 +175,7 @@ async def listening(application: ASGIApp, host: str, port: int) -> AsyncGenerato
         port=port,
         interface=Interfaces.ASGINL,
         http=HTTPModes.http1,
-        websockets=False,
+        websockets=True,
         backlog=1024,
         log_enabled=False,
     )

@@ -1,4 +1,4 @@
-"""`ownstudio model`: bring weights from a hub to this machine, and see which are here."""
+"""`ownstudio model`: which models are served, and the weights of this machine: brought from a hub, listed."""
 
 import json
 import sys
@@ -19,10 +19,17 @@ from ownstudio.cli.common import (
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
+    from ownstudio.catalog import Model
+
+# A context so long that what is listed is what is published.
+_UNBOUNDED = 1 << 40
+
 app = typer.Typer(
     no_args_is_help=True,
-    help="Bring model weights from Hugging Face or ModelScope to this machine, and see which are here.",
+    help="See which models are served, and bring weights from Hugging Face or ModelScope to this machine.",
 )
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 @app.command()
@@ -85,15 +92,82 @@ def pull(
 
 @app.command("list")
 def list_(
+    config: ConfigOption = None, data: DataOption = None, as_json: JsonOption = False
+) -> None:
+    """List the models that clients may ask for, with the deployment that answers each.
+
+    Lengths are tokens: what is published for the model, before the deployment's own context bounds it.
+
+    Example:
+
+      ownstudio model list
+    """
+    settings = load(config, data=data).settings
+    from ownstudio.catalog import DeploymentRoutes, load_catalog  # noqa: PLC0415
+
+    try:
+        catalog = load_catalog(
+            DeploymentRoutes(name=name, routes=one.routes, context=_UNBOUNDED, created=0)
+            for name, one in settings.deployments.items()
+        )
+    except ValueError as error:
+        fail(f"deployments: {error}", status=USAGE)
+    if as_json:
+        rows = [
+            {"model": one.name, "deployment": one.deployment} | _abilities(one)
+            for one in catalog.models()
+        ]
+        sys.stdout.write(json.dumps(rows) + "\n")
+    else:
+        _print_models(catalog.models())
+
+
+def _abilities(model: "Model") -> dict[str, object]:
+    bounded = model.input_max < _UNBOUNDED - 1
+    return {
+        "input_max": model.input_max if bounded else None,
+        "output_max": model.output_max if bounded else None,
+        "tools": model.features.tools,
+        "partial": model.features.partial,
+        "json": model.features.json,
+        "completions": model.completions,
+        "thinking": model.thinking.mode,
+        "n_max": model.n_max,
+    }
+
+
+def _print_models(models: "list[Model]") -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Column, Table  # noqa: PLC0415
+
+    headings = ("model", "deployment", "input", "output", "thinking", "serves")
+    table = Table(*(Column(heading, no_wrap=True) for heading in headings), box=None)
+    for one in models:
+        abilities = _abilities(one)
+        serves = [name for name in ("tools", "partial", "json", "completions") if abilities[name]]
+        table.add_row(
+            one.name,
+            one.deployment,
+            str(abilities["input_max"] or "-"),
+            str(abilities["output_max"] or "-"),
+            one.thinking.mode,
+            ", ".join(serves),
+        )
+    # A line that is too long for the terminal is of use still; a name that is cut off is not.
+    Console(width=max(Console().width, 140)).print(table)
+
+
+@app.command()
+def weights(
     config: ConfigOption = None,
     data: DataOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the weights on this machine, as they are written in the settings.
 
     Example:
 
-      ownstudio model list
+      ownstudio model weights
     """
     settings = load(config, data=data).settings
     from ownstudio.engines.weights import Pulled, pulled_models, resolve_weights  # noqa: PLC0415

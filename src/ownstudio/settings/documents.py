@@ -1,6 +1,6 @@
 """The settings tree as text: the tree in force, the commented example file, the settings page.
 
-All three are made from the declarations in `tree`; `python -m ownstudio.settings DIRECTORY` writes the last two into
+All three are made from the declarations in `tree`; `make docs` writes the last two into
 a checkout, and a test refuses ones that are out of date.
 """
 
@@ -8,7 +8,6 @@ import json
 import textwrap
 from collections.abc import Iterator, Mapping
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,8 +18,6 @@ from ownstudio.settings.machine import cores, engine_threads
 from ownstudio.settings.tree import DEFAULT_DEPLOYMENTS, Deployment, Log, Server
 
 HIDDEN = "(hidden)"
-EXAMPLE_FILE = Path("ownstudio.example.toml")
-SETTINGS_PAGE = Path("docs/settings.md")
 
 _COMMENT_WIDTH = 100
 _DEFAULT_DATA = "~/.local/share/ownstudio"
@@ -79,15 +76,6 @@ def settings_page() -> str:
             + "\n".join(rows)
         )
     return "\n\n".join(parts) + "\n"
-
-
-def write_documents(root: Path) -> list[Path]:
-    """Write the example file and the settings page into a checkout; returns what was written."""
-    written = {root / EXAMPLE_FILE: example_file(), root / SETTINGS_PAGE: settings_page()}
-    for path, text in written.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    return list(written)
 
 
 def toml_value(value: Any) -> str:
@@ -176,7 +164,7 @@ def _comment(text: str) -> str:
 _PAGE_HEAD = """\
 # Settings
 
-<!-- Made from src/ownstudio/settings/tree.py by `python -m ownstudio.settings .`; edits here are lost. -->
+<!-- Made from src/ownstudio/settings/tree.py by `make docs`; edits here are lost. -->
 
 Ownstudio needs no settings. What you do set comes from four places; an earlier one wins:
 
