@@ -176,6 +176,7 @@ async def test_the_last_use_is_noted_once_a_minute(keyring: Keyring, clock: Cloc
     started = int(clock.seconds)
     for _ in range(61):
         await keyring.authenticate(new.secret)
+        await keyring.close()
         noted = (await keyring.list())[0].last_used_at
         assert noted == (started if clock.seconds < started + 60 else started + 60)
         clock.seconds += 1
@@ -191,6 +192,7 @@ async def test_a_store_that_takes_no_writes_refuses_no_request(
 
     monkeypatch.setattr(module.table, "touch_key", fail)
     assert (await keyring.authenticate(new.secret)).key_id == new.id
+    await keyring.close()
     assert "the disk is full" in caplog.text
     assert new.secret not in caplog.text
 

@@ -90,3 +90,30 @@ async def test_a_grant_that_crosses_a_cancellation_is_not_lost() -> None:
         await waiter
     assert slots.busy == 0
     await slots.acquire(1)
+
+
+async def test_a_release_that_crosses_a_cancelled_waiter_finds_it_gone() -> None:
+    slots = SlotQueue(1, queue_max=8, wait_s=10)
+    await slots.acquire(1)
+    waiter = asyncio.ensure_future(slots.acquire(1))
+    await asyncio.sleep(0)
+    waiter.cancel()
+    slots.release(1)
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+    assert (slots.busy, slots.waiting) == (0, 0)
+
+
+async def test_a_release_that_crosses_a_wait_that_ends_is_an_answer_or_a_refusal() -> None:
+    for _ in range(50):
+        slots = SlotQueue(1, queue_max=8, wait_s=0.001)
+        await slots.acquire(1)
+        waiter = asyncio.ensure_future(slots.acquire(1))
+        await asyncio.sleep(0.001)
+        slots.release(1)
+        (outcome,) = await asyncio.gather(waiter, return_exceptions=True)
+        if outcome is None:
+            slots.release(1)
+        else:
+            assert isinstance(outcome, StudioError)
+        assert (slots.busy, slots.waiting) == (0, 0)

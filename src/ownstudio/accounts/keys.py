@@ -102,6 +102,12 @@ class Keyring:
         self._looked_at = float("-inf")
         self._looking = asyncio.Lock()
         self._used_at: dict[str, int] = {}
+        self._noting: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Wait for what is being written. The database must stay open until then."""
+        if self._noting:
+            await asyncio.wait(self._noting)
 
     def cached(self, secret: str) -> Principal | None:
         """The holder of a key, where that is known without a look at the database; else None: authenticate then."""
@@ -119,7 +125,7 @@ class Keyring:
             held = self._find(secret)
         if held is None:
             raise StudioError(ErrorKind.INVALID_API_KEY, "Incorrect API key provided. ")
-        await self._note_use(held.row)
+        self._note_use_soon(held.row)
         return held.principal
 
     async def create(
@@ -214,12 +220,17 @@ class Keyring:
         expires_at = held.row.expires_at
         return None if expires_at is not None and self._now() >= expires_at else held
 
-    async def _note_use(self, row: table.KeyRow) -> None:
-        """Keep `last_used_at` right to a minute. A database that cannot be written to refuses no request."""
+    def _note_use_soon(self, row: table.KeyRow) -> None:
+        """Keep `last_used_at` right to a minute. No request waits for it, and none fails because of it."""
         now = int(self._now())
         if now - max(row.last_used_at or 0, self._used_at.get(row.id, 0)) < TOUCH_EVERY_S:
             return
         self._used_at[row.id] = now
+        noting = asyncio.get_running_loop().create_task(self._note_use(row, now))
+        self._noting.add(noting)
+        noting.add_done_callback(self._noting.discard)
+
+    async def _note_use(self, row: table.KeyRow, now: int) -> None:
         try:
             async with self._database.transaction() as connection:
                 await table.touch_key(connection, row.id, now)

@@ -18,6 +18,7 @@ class ErrorKind(Enum):
     CONTEXT_TOO_LONG = ("context_too_long", 400)
     INVALID_API_KEY = ("invalid_api_key", 401)
     MISSING_API_KEY = ("missing_api_key", 401)
+    ACCESS_DENIED = ("access_denied", 403)
     MODEL_NOT_FOUND = ("model_not_found", 404)
     MODEL_NOT_SUPPORTED = ("model_not_supported", 404)
     NOT_FOUND = ("not_found", 404)

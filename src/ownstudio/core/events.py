@@ -37,10 +37,14 @@ class TokenLogprob(Struct, frozen=True):
 
 
 class Started(Struct, frozen=True):
-    """The engine has begun to answer a prompt of so many tokens, of which it says that so many were cached."""
+    """The engine has begun to answer a prompt of so many tokens, of which it says that so many were cached.
+
+    `warnings` are for the client: what of its request is not enforced.
+    """
 
     prompt_tokens: int
     cached_tokens: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 class TextDelta(Struct, frozen=True):
@@ -108,6 +112,22 @@ class Done(Struct, frozen=True):
 
 
 Event = Started | TextDelta | ReasoningDelta | ToolCallStart | ToolCallDelta | Finish | Done
+
+
+def texts(events: Iterable[Event]) -> list[str]:
+    """Everything that the events say, joined per choice, also where they do not make a whole answer."""
+    said: dict[int, list[str]] = {}
+    for event in events:
+        match event:
+            case TextDelta(choice, text) | ReasoningDelta(choice, text):
+                said.setdefault(choice, []).append(text)
+            case ToolCallStart(choice=choice, name=name):
+                said.setdefault(choice, []).append(f" {name} ")
+            case ToolCallDelta(choice=choice, arguments=arguments):
+                said.setdefault(choice, []).append(arguments)
+            case _:
+                pass
+    return ["".join(said[choice]) for choice in sorted(said)]
 
 
 class ToolCall(Struct, frozen=True):

@@ -11,6 +11,8 @@ from msgspec import Struct
 from ownstudio.core.events import TokenId
 from ownstudio.core.events import ToolCall as ToolCall  # part of a request too
 
+TURN_CHARACTERS = 16
+
 Role = Literal["system", "user", "assistant", "tool"]
 
 
@@ -55,6 +57,12 @@ class Message(Struct, frozen=True):
     name: str | None = None
     partial: bool = False
 
+    @property
+    def characters(self) -> int:
+        """About how much there is to render: a turn is a few tokens long, whatever it holds."""
+        calls = sum(len(call.arguments) for call in self.tool_calls)
+        return TURN_CHARACTERS + len(self.content) + len(self.reasoning or "") + calls
+
 
 class ChatPrompt(Struct, frozen=True):
     """A conversation, to be rendered by the model's own chat template.
@@ -73,7 +81,9 @@ class ChatPrompt(Struct, frozen=True):
     @property
     def characters(self) -> int:
         """About how much there is to render."""
-        return sum(len(message.content) for message in self.messages)
+        return sum(message.characters for message in self.messages) + sum(
+            len(tool.definition) for tool in self.tools
+        )
 
 
 class TextPrompt(Struct, frozen=True):
@@ -106,13 +116,20 @@ class Stop(Struct, frozen=True):
     texts: tuple[str, ...] = ()
     token_ids: tuple[tuple[TokenId, ...], ...] = ()
 
+    @property
+    def characters(self) -> int:
+        """About how much there is to look for."""
+        return sum(map(len, self.texts)) + sum(map(len, self.token_ids))
+
 
 class GenerationRequest(Struct, frozen=True):
     """One request for `n` answers of at most `max_tokens` tokens each from `model`.
 
     `max_tokens` None means as many as the model may write. `top_logprobs` None means no log
-    probabilities at all, 0 those of the chosen tokens alone. `thinking_budget` is the most tokens of
-    thinking; None leaves it to the model.
+    probabilities at all, 0 those of the chosen tokens alone.
+
+    Where the model thinks, `max_tokens` bounds the answer alone, `thinking_budget` the thinking and
+    `max_completion_tokens` both together; None leaves each to the model.
     """
 
     model: str
@@ -123,14 +140,21 @@ class GenerationRequest(Struct, frozen=True):
     stop: Stop = Stop()
     top_logprobs: int | None = None
     thinking_budget: int | None = None
+    max_completion_tokens: int | None = None
     response_format: ResponseFormat = ResponseFormat()
 
 
 class EngineRequest(Struct, frozen=True):
-    """What an engine is told: token ids in, at most `max_tokens` out, `n` times from one prefill."""
+    """What an engine is told: token ids in, at most `max_tokens` out, `n` times from one prefill.
+
+    `grammar`, in llama.cpp's notation, holds the text that is written; with a `grammar_trigger` only from
+    that text on, which the grammar then begins with.
+    """
 
     token_ids: list[TokenId]
     sampling: Sampling
     max_tokens: int
     n: int = 1
     top_logprobs: int | None = None
+    grammar: str = ""
+    grammar_trigger: str = ""

@@ -1,51 +1,173 @@
-"""One choice of an answer: engine chunks in, events out, the client's stop conditions in between."""
+"""One choice of an answer: engine chunks in, events out; stop conditions, thinking and calls in between."""
 
-from ownstudio.core.events import Event, Finish, FinishReason, TextDelta, TokenId, TokenLogprob
-from ownstudio.core.request import Stop
+from collections.abc import Callable, Iterable
+
+from ownstudio.core.events import (
+    Event,
+    Finish,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    TokenId,
+    TokenLogprob,
+    ToolCallDelta,
+    ToolCallStart,
+)
+from ownstudio.core.request import GenerationRequest
 from ownstudio.engines.base import Chunk, EngineFinish
-from ownstudio.qwen.stop import StopMatcher
+from ownstudio.qwen.pieces import CallArguments, CallStart, Piece, Reasoning, Text
 from ownstudio.qwen.tokenizer import Tokenizer
+from ownstudio.service.plan import Plan
 
 
 class Choice:
-    """Follows one choice to its end. After that it ignores what the engine still writes."""
+    """Follows one choice to its end. After that it ignores what the engine still writes.
 
-    def __init__(self, index: int, stop: Stop, tokenizer: Tokenizer) -> None:
+    `new_call_id` names calls.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        request: GenerationRequest,
+        tokenizer: Tokenizer,
+        plan: Plan,
+        new_call_id: Callable[[], str],
+    ) -> None:
         self._index = index
-        self._stop = StopMatcher(stop)
-        self._wants_ids = bool(stop.token_ids)
+        self._stop = plan.stop.again()
         self._tokenizer = tokenizer
+        self._parser = plan.parser()
+        self._new_call_id = new_call_id
+        self._thinking_budget = request.thinking_budget
+        self._answer_max = request.max_tokens
+        self._wants_ids = bool(request.stop.token_ids) or self._thinking_budget is not None
         self._held_logprobs: list[tuple[int, TokenLogprob]] = []
         self._text_written = 0
         self._text_released = 0
+        # Tokens of an earlier part of this choice: thinking that was cut at its budget.
+        self._tokens_before = 0
+        self._in_thoughts = False
+        self.token_ids: list[TokenId] = []
         self.tokens = 0
+        self.reasoning_tokens = 0
         self.cached_tokens = 0
         self.reason: FinishReason | None = None
 
+    @property
+    def over_budget(self) -> bool:
+        """It still thinks, and has written all the tokens that it may think."""
+        return (
+            self._thinking_budget is not None
+            and self._thinks
+            and self.reason is None
+            and self.reasoning_tokens >= self._thinking_budget
+        )
+
+    @property
+    def _thinks(self) -> bool:
+        return self._parser is not None and self._parser.thinking
+
     def feed(self, chunk: Chunk, events: list[Event]) -> None:
         """Append to `events` what `chunk` means."""
-        if self.reason is not None:
+        if self.reason is not None or self.over_budget:
             return
-        text = self._stop.feed(chunk.text, self._ids(chunk) if self._wants_ids else ())
-        self.tokens = chunk.tokens
-        self.cached_tokens = max(self.cached_tokens, chunk.cached_tokens)
+        written = self._tokens_before + chunk.tokens
+        ids = self._ids(chunk, written - self.tokens) if self._wants_ids else ()
+        self.tokens = written
+        if not self._tokens_before:
+            self.cached_tokens = max(self.cached_tokens, chunk.cached_tokens)
+        text = self._stop.feed(chunk.text, ids)
+        if self._thinking_budget is not None:
+            self.token_ids += ids
         if self._stop.stopped:
-            self.reason = FinishReason.STOP
+            self._say(text, chunk, events)
+            self._end(FinishReason.STOP, events)
         elif chunk.finish is not None:
-            text += self._stop.finish()
+            self._say(text + self._stop.finish(), chunk, events)
             at_end = chunk.finish is EngineFinish.END_TOKEN
-            self.reason = FinishReason.STOP if at_end else FinishReason.LENGTH
-        logprobs = self._logprobs(chunk, text) if chunk.logprobs or self._held_logprobs else ()
-        if text or logprobs:
-            events.append(TextDelta(self._index, text, self.tokens, logprobs))
-        if self.reason is not None:
-            events.append(Finish(self._index, self.reason, self.tokens))
+            self._end(FinishReason.STOP if at_end else FinishReason.LENGTH, events)
+        else:
+            self._say(text, chunk, events)
+            self._check_limits(events)
 
-    def _ids(self, chunk: Chunk) -> tuple[TokenId, ...]:
+    def force(self, text: str, ids: Iterable[TokenId], events: list[Event]) -> None:
+        """Go on as if the model had written `text`, in the tokens `ids`."""
+        ids = list(ids)
+        self.token_ids += ids
+        self.tokens += len(ids)
+        self.reasoning_tokens = self.tokens
+        self._tokens_before = self.tokens
+        self._thinking_budget = None
+        self._in_thoughts = True
+        if self._parser is not None:
+            self._emit(self._parser.feed(text), (), events)
+
+    def cut(self, events: list[Event]) -> None:
+        """End it here, unless it has ended, as an answer that is too long."""
+        if self.reason is None:
+            self._end(FinishReason.LENGTH, events)
+
+    def _check_limits(self, events: list[Event]) -> None:
+        """What only we can see: enough calls, or an answer as long as it may be behind thinking of any length."""
+        if self._parser is None:
+            return
+        if self._parser.ended:
+            self._end(FinishReason.STOP, events)
+        elif (
+            self._answer_max is not None
+            and self.reasoning_tokens
+            and not self._parser.thinking
+            and self.tokens - self.reasoning_tokens >= self._answer_max
+        ):
+            self._end(FinishReason.LENGTH, events)
+
+    def _say(self, text: str, chunk: Chunk, events: list[Event]) -> None:
+        logprobs = self._logprobs(chunk, text) if chunk.logprobs or self._held_logprobs else ()
+        if self._parser is None:
+            if text or logprobs:
+                events.append(TextDelta(self._index, text, self.tokens, logprobs))
+            return
+        begins = self._parser.thinking
+        pieces = self._parser.feed(text) if text else []
+        self._in_thoughts = (begins or self._in_thoughts) and not any(
+            isinstance(piece, Text | CallStart) for piece in pieces
+        )
+        if self._in_thoughts:
+            # The tag that ends the thinking and the empty lines behind it are no part of the answer.
+            self.reasoning_tokens = self.tokens
+        self._emit(pieces, logprobs, events)
+
+    def _end(self, reason: FinishReason, events: list[Event]) -> None:
+        if self._parser is not None:
+            self._emit(self._parser.finish(), (), events)
+            if self._parser.calls and reason is FinishReason.STOP:
+                reason = FinishReason.TOOL_CALLS
+        self.reason = reason
+        events.append(Finish(self._index, reason, self.tokens))
+
+    def _emit(
+        self, pieces: list[Piece], logprobs: tuple[TokenLogprob, ...], events: list[Event]
+    ) -> None:
+        """Log probabilities are those of the answer alone: with no answer among `pieces` they are dropped."""
+        for piece in pieces:
+            match piece:
+                case Text(text):
+                    events.append(TextDelta(self._index, text, self.tokens, logprobs))
+                    logprobs = ()
+                case Reasoning(text):
+                    events.append(ReasoningDelta(self._index, text, self.tokens))
+                case CallStart(call, name):
+                    call_id = self._new_call_id()
+                    events.append(ToolCallStart(self._index, call, call_id, name, self.tokens))
+                case CallArguments(call, arguments):
+                    events.append(ToolCallDelta(self._index, call, arguments, self.tokens))
+
+    def _ids(self, chunk: Chunk, count: int) -> tuple[TokenId, ...]:
         """The token ids of a chunk. An engine leaves out those that end inside a character; they are spelled again."""
-        if len(chunk.token_ids) == chunk.tokens - self.tokens:
+        if len(chunk.token_ids) == count:
             return chunk.token_ids
-        return tuple(self._tokenizer.encode(chunk.text, specials=False))
+        return tuple(self._tokenizer.encode(chunk.text, specials=True))
 
     def _logprobs(self, chunk: Chunk, released: str) -> tuple[TokenLogprob, ...]:
         """Those whose token's text has been released in full: what a stop text cuts off has none."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ownstudio.engines.base import Engine
+from ownstudio.qwen.family import Family
 from ownstudio.qwen.render import PromptRenderer
 from ownstudio.qwen.tokenizer import Tokenizer
 from ownstudio.service.slots import SlotQueue
@@ -16,5 +17,6 @@ class Deployment:
     engine: Engine
     renderer: PromptRenderer
     tokenizer: Tokenizer
+    family: Family
     context: int
     slots: SlotQueue

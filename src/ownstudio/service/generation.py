@@ -6,27 +6,31 @@ events, collected.
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from enum import Enum
 from typing import TypeVar
 
+import msgspec
 from msgspec import Struct
 
 from ownstudio.catalog import Model
 from ownstudio.core.errors import ErrorKind, StudioError, invalid_parameter
-from ownstudio.core.events import Done, Event, FinishReason, TokenId, Usage
-from ownstudio.core.request import ChatPrompt, EngineRequest, GenerationRequest
+from ownstudio.core.events import Done, Event, FinishReason, Started, Usage
+from ownstudio.core.request import EngineRequest, GenerationRequest
 from ownstudio.engines.base import Chunk, EngineDied, EngineRefused, EngineUnavailable
 from ownstudio.service.choice import Choice
 from ownstudio.service.deployment import Deployment
+from ownstudio.service.plan import Plan, plan, too_long
 
 T = TypeVar("T")
 
 # A client that met a dead engine may come back once a fresh worker has had time to load.
 RETRY_AFTER_S = 5.0
 LARGE_PROMPT_CHARACTERS = 16_384
+THINKING_END = "\n</think>\n\n"
 
 
 class Ending(Enum):
@@ -81,9 +85,8 @@ class Generation:
         self._settle = settle
         self._deadline = 0.0
         self._prompt_tokens = 0
-        self._choices = [
-            Choice(index, request.stop, deployment.tokenizer) for index in range(request.n)
-        ]
+        self._choices: list[Choice] = []
+        self._warnings: tuple[str, ...] = ()
         self._aborted: StudioError | None = None
         self._timeout: asyncio.Timeout | None = None
 
@@ -91,10 +94,11 @@ class Generation:
         """End the generation from outside: whoever iterates its events gets `error`."""
         self._aborted = error
         if self._timeout is not None:
-            self._timeout.reschedule(asyncio.get_running_loop().time())
+            with suppress(RuntimeError):  # it expires in this very turn of the loop: just as well
+                self._timeout.reschedule(asyncio.get_running_loop().time())
 
     async def events(self) -> AsyncGenerator[list[Event], None]:
-        """The events, as many at a time as came together; the last list ends with `Done`.
+        """The events, as many at a time as came together, from `Started` to `Done`.
 
         Raises StudioError when the generation fails. Closing the generator aborts it in the engine.
         """
@@ -124,56 +128,111 @@ class Generation:
         request = await self._engine_request()
         slots = self._deployment.slots
         await self._bounded(slots.acquire(request.n))
+        started = False
         try:
-            async with aclosing(self._chunks(request)) as chunks:
-                while (batch := await self._bounded(anext(chunks, None))) is not None:
-                    events: list[Event] = []
-                    for chunk in batch:
-                        self._choices[chunk.choice].feed(chunk, events)
-                    finished = all(choice.reason for choice in self._choices)
-                    if finished:
-                        events.append(Done(self._usage()))
-                    if events:
+            while True:
+                async with aclosing(self._part(request)) as batches:
+                    async for events in batches:
+                        if not started:
+                            started = True
+                            events.insert(0, self._started())
                         yield events
-                    if finished:
-                        return
-            raise _broken("the engine's stream ended before every choice had")
+                if all(choice.reason for choice in self._choices):
+                    return
+                rest = self._past_thinking(request)
+                if rest is None:
+                    yield self._cut()
+                    return
+                request = rest
         finally:
             slots.release(request.n)
+
+    async def _part(self, request: EngineRequest) -> AsyncGenerator[list[Event], None]:
+        """The events of one engine request: the whole answer, unless its thinking meets its budget."""
+        async with aclosing(self._chunks(request)) as chunks:
+            while (batch := await self._bounded(anext(chunks, None))) is not None:
+                events: list[Event] = []
+                for chunk in batch:
+                    self._choices[chunk.choice].feed(chunk, events)
+                finished = all(choice.reason for choice in self._choices)
+                if finished:
+                    events.append(Done(self._usage()))
+                if events:
+                    yield events
+                if finished or self._choices[0].over_budget:
+                    return
+        raise _broken("the engine's stream ended before every choice had")
+
+    def _past_thinking(self, request: EngineRequest) -> EngineRequest | None:
+        """Close the thinking of the only choice, which is over its budget, and have the model go on from there.
+
+        None where neither the context nor what the client allows leaves room for an answer.
+        """
+        (choice,) = self._choices
+        asked = self._request
+        choice.force(
+            THINKING_END, self._deployment.tokenizer.encode(THINKING_END, specials=True), []
+        )
+        token_ids = [*request.token_ids, *choice.token_ids]
+        room = min(
+            asked.max_tokens or self._model.output_max,
+            self._deployment.context - len(token_ids),
+            (asked.max_completion_tokens or self._deployment.context) - choice.tokens,
+        )
+        if room < 1:
+            return None
+        return msgspec.structs.replace(request, token_ids=token_ids, max_tokens=room)
+
+    def _cut(self) -> list[Event]:
+        """End every choice that has not ended as one that is too long."""
+        events: list[Event] = []
+        for choice in self._choices:
+            choice.cut(events)
+        return [*events, Done(self._usage())]
 
     async def _engine_request(self) -> EngineRequest:
         """Render, and hold the request to what the model takes and the deployment can. Raises StudioError."""
         request, deployment = self._request, self._deployment
         if request.n > deployment.slots.slots:
             raise invalid_parameter("n", f"Range of n should be [1, {deployment.slots.slots}]")
-        if request.prompt.characters > LARGE_PROMPT_CHARACTERS:
+        if request.n > 1 and request.thinking_budget is not None:
+            raise invalid_parameter("n", "With thinking_budget, n must be 1.")
+        if request.prompt.characters + request.stop.characters > LARGE_PROMPT_CHARACTERS:
             # Tens of milliseconds of templating and tokenizing would hold up everybody else's streams.
-            token_ids = await self._bounded(asyncio.to_thread(self._render))
+            plan = await self._bounded(asyncio.to_thread(self._plan))
         else:
-            token_ids = self._render()
-        input_max = min(self._model.input_max, deployment.context - 1)
-        if not 1 <= len(token_ids) <= input_max:
-            raise StudioError(
-                ErrorKind.CONTEXT_TOO_LONG,
-                f"Range of input length should be [1, {input_max}]",
-                param="messages" if isinstance(request.prompt, ChatPrompt) else "prompt",
-                from_engine=True,
-            )
-        self._prompt_tokens = len(token_ids)
-        room = deployment.context - len(token_ids)
+            plan = self._plan()
+        input_max = min(plan.input_max, deployment.context - 1)
+        if not 1 <= len(plan.token_ids) <= input_max:
+            raise too_long(request.prompt, input_max)
+        self._prompt_tokens = len(plan.token_ids)
+        self._warnings = plan.warnings
+        self._choices = [
+            Choice(index, request, deployment.tokenizer, plan, _new_call_id)
+            for index in range(request.n)
+        ]
+        room = deployment.context - len(plan.token_ids)
         return EngineRequest(
-            token_ids=token_ids,
+            token_ids=plan.token_ids,
             sampling=request.sampling,
-            max_tokens=min(request.max_tokens or self._model.output_max, room),
+            max_tokens=min(self._tokens_max(plan), room),
             n=request.n,
             top_logprobs=request.top_logprobs,
+            grammar=plan.grammar,
+            grammar_trigger=plan.grammar_trigger,
         )
 
-    def _render(self) -> list[TokenId]:
-        prompt = self._request.prompt
-        if isinstance(prompt, ChatPrompt):
-            return self._deployment.renderer.render_chat(prompt)
-        return self._deployment.renderer.render_text(prompt)
+    def _plan(self) -> Plan:
+        return plan(self._request, self._deployment, self._model)
+
+    def _tokens_max(self, plan: Plan) -> int:
+        """How many tokens an answer may have in all; `max_tokens` bounds only what follows the thinking."""
+        request, model = self._request, self._model
+        if not plan.thinks:
+            return request.max_tokens or model.output_max
+        thoughts = request.thinking_budget or model.thinking_budget_max or self._deployment.context
+        answer = request.max_tokens or model.thinking_output_max or model.output_max
+        return min(thoughts + answer, request.max_completion_tokens or thoughts + answer)
 
     async def _chunks(self, request: EngineRequest) -> AsyncGenerator[list[Chunk], None]:
         """The engine's chunks; an engine that dies before its first is tried once more on a fresh worker."""
@@ -218,12 +277,21 @@ class Generation:
         finally:
             self._timeout = None
 
+    def _started(self) -> Started:
+        usage = self._usage()
+        return Started(usage.prompt_tokens, usage.cached_tokens, self._warnings)
+
     def _usage(self) -> Usage:
         return Usage(
             prompt_tokens=self._prompt_tokens,
             completion_tokens=sum(choice.tokens for choice in self._choices),
-            cached_tokens=max(choice.cached_tokens for choice in self._choices),
+            cached_tokens=max((choice.cached_tokens for choice in self._choices), default=0),
+            reasoning_tokens=sum(choice.reasoning_tokens for choice in self._choices),
         )
+
+
+def _new_call_id() -> str:
+    return f"call_{secrets.token_hex(12)}"
 
 
 def _broken(detail: str) -> StudioError:

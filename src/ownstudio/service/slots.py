@@ -56,7 +56,8 @@ class SlotQueue:
             if granted.done() and not granted.cancelled():
                 # The grant and the interruption came in the same turn of the loop: give the slots back.
                 self._free += count
-            else:
+            elif entry in self._waiting:
+                # Else a release in the same turn of the loop has found it gone already.
                 self._waiting.remove(entry)
             self._hand_out()
             if isinstance(reason, TimeoutError):

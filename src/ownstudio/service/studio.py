@@ -1,12 +1,15 @@
 """The running service: deployments, the catalogue in front of them, and every generation under way."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
+import msgspec
+
 from ownstudio.catalog import Catalog, Model
 from ownstudio.core.errors import ErrorKind, StudioError
-from ownstudio.core.events import Event
+from ownstudio.core.events import Event, texts
 from ownstudio.core.request import GenerationRequest
 from ownstudio.engines.base import EngineState
 from ownstudio.metrics import Metrics
@@ -14,6 +17,8 @@ from ownstudio.service.deployment import Deployment
 from ownstudio.service.generation import Generation, Outcome, unavailable
 
 SHUTDOWN_RETRY_AFTER_S = 10.0
+
+prompt_logger = logging.getLogger("ownstudio.prompts")
 
 
 class Studio:
@@ -26,8 +31,13 @@ class Studio:
         faults: Mapping[str, str],
         metrics: Metrics,
         request_deadline_s: float,
+        *,
+        logs_prompts: bool = False,
     ) -> None:
-        """`faults` says, for deployments that could not be built, why."""
+        """`faults` says, for deployments that could not be built, why.
+
+        With `logs_prompts` what is asked and answered is written to the log, which is private text.
+        """
         self.catalog = catalog
         self.deployments = deployments
         self.faults = faults
@@ -36,6 +46,7 @@ class Studio:
         self.idle.set()
         self._metrics = metrics
         self._request_deadline_s = request_deadline_s
+        self._logs_prompts = logs_prompts
         self._running: set[Generation] = set()
 
     async def generate(
@@ -56,11 +67,18 @@ class Studio:
         )
         self._running.add(generation)
         self.idle.clear()
+        said: list[Event] = []
+        if self._logs_prompts:
+            prompt_logger.info("asked: %s", msgspec.json.encode(request).decode())
         try:
             async with aclosing(generation.events()) as batches:
                 async for events in batches:
+                    if self._logs_prompts:
+                        said += events
                     yield events
         finally:
+            if self._logs_prompts:
+                prompt_logger.info("answered: %s", msgspec.json.encode(texts(said)).decode())
             self._running.discard(generation)
             if not self._running:
                 self.idle.set()

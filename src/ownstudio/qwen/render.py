@@ -1,0 +1,232 @@
+"""Prompts to token ids: conversations through the model's own chat template, raw text as it is.
+
+Rules: what a client writes in a system, user or tool message, and in any name or id, is plain text, whatever it
+looks like. In what an assistant is said to have written, tags such as `<think>` keep their meaning, since
+templates read them, but control tokens (`<|…|>`) do not. A raw prompt is the client's own: special
+tokens in it are special. Every refusal is a StudioError that names the parameter.
+"""
+
+import json
+from typing import Any, NoReturn
+
+from msgspec import Struct
+
+from ownstudio.core.errors import ErrorKind, StudioError, invalid_parameter
+from ownstudio.core.events import TokenId
+from ownstudio.core.request import ChatPrompt, Message, TextPrompt, Tool, ToolCall
+from ownstudio.qwen.plain_text import PlainText, unmarked
+from ownstudio.qwen.template import ChatTemplate, TemplateError
+from ownstudio.qwen.tokenizer import Tokenizer
+from ownstudio.qwen.tools import template_tool
+
+FIM_PREFIX, FIM_SUFFIX, FIM_MIDDLE = "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"
+ARGUMENTS_DEPTH_MAX = 64
+DEFINITION_DEPTH_MAX = 96
+THINK_OPEN = "<think>\n"
+THINK_CLOSE = "\n</think>\n\n"
+
+
+class Rendered(Struct, frozen=True):
+    """A prompt's ids. `opens_thinking`: the model goes on inside a `<think>` that the prompt has opened."""
+
+    token_ids: list[TokenId]
+    opens_thinking: bool = False
+
+
+class PromptRenderer:
+    """Renders for one model. May be used by several threads at once."""
+
+    def __init__(self, template: ChatTemplate, tokenizer: Tokenizer) -> None:
+        self._template = template
+        self._tokenizer = tokenizer
+        names = frozenset(tokenizer.special_ids)
+        self._outside = PlainText(names)
+        self._assistant = PlainText(
+            name
+            for name in names
+            if name in tokenizer.control or (name.startswith("<|") and name.endswith("|>"))
+        )
+
+    def render_chat(self, prompt: ChatPrompt) -> Rendered:
+        """The whole conversation, up to where the model is to write."""
+        *earlier, last = prompt.messages
+        open_turn = last if last.partial else None
+        closed = earlier if open_turn is not None else list(prompt.messages)
+        try:
+            text = self._template.render(
+                {
+                    **self._tokenizer.role_tokens,
+                    "messages": [
+                        self._message(message, f"messages[{place}]")
+                        for place, message in enumerate(closed)
+                    ],
+                    "tools": self._tools(prompt.tools),
+                    "add_generation_prompt": True,
+                    "enable_thinking": prompt.enable_thinking,
+                    "preserve_thinking": prompt.preserve_thinking,
+                }
+            )
+        except TemplateError as error:
+            _refuse(error)
+        if open_turn is not None:
+            text = self._opened(text, open_turn)
+        opens_thinking = open_turn is None and text.rstrip().endswith(THINK_OPEN.rstrip())
+        return Rendered(self._ids(text, "messages"), opens_thinking)
+
+    def render_text(self, prompt: TextPrompt) -> list[TokenId]:
+        """The ids of a raw prompt, made a fill-in-the-middle prompt where it has a suffix."""
+        if prompt.suffix is not None:
+            ids = self._between(prompt.text, prompt.suffix)
+        elif isinstance(prompt.text, str):
+            ids = self._encoded(_with_middle(prompt.text), "prompt")
+        else:
+            ids = self._checked(prompt.text)
+        if not ids:
+            raise invalid_parameter("prompt", "The prompt must hold at least one token.")
+        return ids
+
+    def _tools(self, tools: tuple[Tool, ...]) -> list[Any] | None:
+        """The tools as templates know them; none at all is not the same as an empty list to some."""
+        try:
+            return [
+                self._marked_inside(template_tool(tool), DEFINITION_DEPTH_MAX) for tool in tools
+            ] or None
+        except RecursionError:
+            raise invalid_parameter("tools", "A tool's definition is nested too deeply.") from None
+
+    def _message(self, message: Message, where: str) -> dict[str, Any]:
+        """The message as templates know it."""
+        mark = self._assistant.marked if message.role == "assistant" else self._outside.marked
+        shown: dict[str, Any] = {"role": message.role, "content": mark(message.content)}
+        if message.reasoning is not None:
+            shown["reasoning_content"] = mark(message.reasoning)
+        if message.tool_calls:
+            shown["tool_calls"] = [
+                self._tool_call(call, f"{where}.tool_calls[{place}]")
+                for place, call in enumerate(message.tool_calls)
+            ]
+        if message.tool_call_id is not None:
+            shown["tool_call_id"] = self._outside.marked(message.tool_call_id)
+        if message.name is not None:
+            shown["name"] = self._outside.marked(message.name)
+        return shown
+
+    def _tool_call(self, call: ToolCall, where: str) -> dict[str, Any]:
+        arguments = _arguments(call.arguments, where)
+        try:
+            marked = self._marked_inside(arguments, ARGUMENTS_DEPTH_MAX)
+        except RecursionError:
+            raise invalid_parameter(
+                "messages", f"{where}.function.arguments is nested too deeply."
+            ) from None
+        return {
+            "id": self._outside.marked(call.id),
+            "type": "function",
+            "function": {
+                "name": self._outside.marked(call.name),
+                "arguments": marked,
+            },
+        }
+
+    def _marked_inside(self, value: Any, depth: int) -> Any:
+        if depth == 0:
+            raise RecursionError
+        match value:
+            case str():
+                return self._outside.marked(value)
+            case dict():
+                return {
+                    self._outside.marked(key): self._marked_inside(item, depth - 1)
+                    for key, item in value.items()
+                }
+            case list():
+                return [self._marked_inside(item, depth - 1) for item in value]
+        return value
+
+    def _opened(self, text: str, turn: Message) -> str:
+        """`text` ends where an assistant begins; go on with what this one has written so far."""
+        if turn.role != "assistant" or turn.tool_calls:
+            raise invalid_parameter(
+                "messages", "Only an assistant message without tool calls can be `partial`."
+            )
+        if turn.reasoning is not None:
+            text = text.removesuffix(THINK_OPEN + THINK_CLOSE).removesuffix(THINK_OPEN)
+            text += THINK_OPEN + self._assistant.marked(turn.reasoning).strip("\n") + THINK_CLOSE
+        elif text.endswith(THINK_OPEN):
+            # The template has the model think first; what is to be continued is its answer.
+            text += THINK_CLOSE
+        return text + self._assistant.marked(turn.content)
+
+    def _ids(self, text: str, param: str) -> list[TokenId]:
+        ids: list[TokenId] = []
+        for piece in self._tokenizer.split(text):
+            if isinstance(piece, str):
+                ids += self._encoded(unmarked(piece), param, specials=False)
+            else:
+                ids.append(piece)
+        return ids
+
+    def _encoded(self, text: str, param: str, *, specials: bool = True) -> list[TokenId]:
+        try:
+            return self._tokenizer.encode(text, specials=specials)
+        except StudioError as error:
+            raise invalid_parameter(param, error.message) from None
+
+    def _between(self, before: str | tuple[TokenId, ...], after: str) -> list[TokenId]:
+        for param, text in (("prompt", before), ("suffix", after)):
+            if isinstance(text, str) and any(
+                mark in text for mark in (FIM_PREFIX, FIM_SUFFIX, FIM_MIDDLE)
+            ):
+                raise invalid_parameter(
+                    param, f"With `suffix`, `{param}` cannot hold fill-in-the-middle tokens."
+                )
+        first, second, third = (self._fim_id(name) for name in (FIM_PREFIX, FIM_SUFFIX, FIM_MIDDLE))
+        head = self._encoded(before, "prompt") if isinstance(before, str) else self._checked(before)
+        return [first, *head, second, *self._encoded(after, "suffix"), third]
+
+    def _fim_id(self, name: str) -> TokenId:
+        try:
+            return self._tokenizer.special_ids[name]
+        except KeyError:
+            raise invalid_parameter("suffix", "This model cannot fill in the middle.") from None
+
+    def _checked(self, ids: tuple[TokenId, ...]) -> list[TokenId]:
+        size = self._tokenizer.size
+        for token_id in ids:
+            if type(token_id) is not int or not 0 <= token_id < size:
+                raise invalid_parameter("prompt", f"Range of token ids should be [0, {size - 1}]")
+        return list(ids)
+
+
+def _with_middle(text: str) -> str:
+    """A fill-in-the-middle prompt ends where the model is to write, also where the client left that out."""
+    if FIM_SUFFIX not in text:
+        return text
+    if FIM_PREFIX not in text:
+        raise invalid_parameter("prompt", f"{FIM_SUFFIX} needs {FIM_PREFIX} in front of it.")
+    return text if FIM_MIDDLE in text else text + FIM_MIDDLE
+
+
+def _arguments(text: str, where: str) -> dict[str, Any]:
+    """The arguments of a call, which templates want as an object; no text at all is none."""
+    if not text.strip():
+        return {}
+    try:
+        arguments = json.loads(text, parse_constant=_not_json)
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise invalid_parameter(
+            "messages", f"{where}.function.arguments must be a JSON object, written as text."
+        )
+    return arguments
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise ValueError(constant)  # NaN and Infinity, which Python alone takes for numbers
+
+
+def _refuse(error: TemplateError) -> NoReturn:
+    if error.refused:
+        raise invalid_parameter("messages", unmarked(str(error))) from None
+    raise StudioError(ErrorKind.INTERNAL, str(error), detail=error.detail) from None

@@ -1,0 +1,116 @@
+"""How a request will be run, before any engine is woken: its token ids, how its text is read, what constrains it."""
+
+import msgspec
+from msgspec import Struct
+
+from ownstudio.catalog import Model
+from ownstudio.core.errors import ErrorKind, StudioError, invalid_parameter
+from ownstudio.core.events import TokenId
+from ownstudio.core.request import ChatPrompt, GenerationRequest, TextPrompt, Tool
+from ownstudio.qwen.family import Family, ThinkingKind
+from ownstudio.qwen.grammar import Grammar, call_grammar, json_grammar
+from ownstudio.qwen.parser import CALLS_MAX, OutputParser, Thinking
+from ownstudio.qwen.stop import StopMatcher
+from ownstudio.qwen.thinking_switch import switched
+from ownstudio.qwen.tools import ToolForm, ToolSet
+from ownstudio.service.deployment import Deployment
+
+NO_GRAMMAR = Grammar("")
+
+
+class Plan(Struct, frozen=True):
+    """`input_max` is how many tokens the model takes; `warnings` tell what of a client's schemas is not enforced."""
+
+    token_ids: list[TokenId]
+    input_max: int
+    stop: StopMatcher
+    thinking: Thinking | None = None
+    tools: tuple[Tool, ...] = ()
+    calls_max: int = CALLS_MAX
+    grammar: str = ""
+    grammar_trigger: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def thinks(self) -> bool:
+        """The answer begins with thinking."""
+        return self.thinking is Thinking.OPEN
+
+    def parser(self) -> OutputParser | None:
+        """What reads one choice; None where all text is the answer."""
+        if self.thinking is None:
+            return None
+        tools = ToolSet(self.tools)
+        return OutputParser(thinking=self.thinking, tools=tools, calls_max=self.calls_max)
+
+
+def plan(request: GenerationRequest, deployment: Deployment, model: Model) -> Plan:
+    """Raises StudioError for what cannot be rendered or constrained."""
+    prompt = request.prompt
+    stop = StopMatcher(request.stop)
+    if not isinstance(prompt, ChatPrompt):
+        _check_length(prompt, model.input_max, deployment)
+        return Plan(deployment.renderer.render_text(prompt), model.input_max, stop)
+    if model.thinking.prompt_switch:
+        prompt = switched(prompt)
+    if prompt.tool_choice.mode == "none":
+        prompt = msgspec.structs.replace(prompt, tools=())
+    if prompt.messages[-1].partial and request.response_format.kind != "text":
+        # The grammar would have to begin in the middle of what the client wrote.
+        raise invalid_parameter("response_format", "response_format cannot be used with partial.")
+    input_max = model.thinking_input_max if prompt.enable_thinking else model.input_max
+    _check_length(prompt, input_max, deployment)
+    family = deployment.family
+    rendered = deployment.renderer.render_chat(prompt)
+    grammar = _grammar(request, prompt, family)
+    return Plan(
+        token_ids=rendered.token_ids,
+        thinking=_thinking(family, opened=rendered.opens_thinking),
+        input_max=input_max,
+        stop=stop,
+        tools=prompt.tools,
+        calls_max=CALLS_MAX if prompt.parallel_tool_calls else 1,
+        grammar=grammar.text,
+        grammar_trigger=grammar.trigger or "",
+        warnings=grammar.warnings,
+    )
+
+
+def too_long(prompt: ChatPrompt | TextPrompt, input_max: int) -> StudioError:
+    return StudioError(
+        ErrorKind.CONTEXT_TOO_LONG,
+        f"Range of input length should be [1, {input_max}]",
+        param="messages" if isinstance(prompt, ChatPrompt) else "prompt",
+        from_engine=True,
+    )
+
+
+def _check_length(prompt: ChatPrompt | TextPrompt, input_max: int, deployment: Deployment) -> None:
+    """Refuse what cannot fit, before tokenizing it takes seconds and a gigabyte. Raises StudioError."""
+    bound = min(input_max, deployment.context - 1)
+    if prompt.characters > bound * deployment.tokenizer.longest_token:
+        raise too_long(prompt, bound)
+
+
+def _thinking(family: Family, *, opened: bool) -> Thinking:
+    if opened:
+        return Thinking.OPEN
+    return Thinking.NEVER if family.thinking is ThinkingKind.NONE else Thinking.MAY
+
+
+def _grammar(request: GenerationRequest, prompt: ChatPrompt, family: Family) -> Grammar:
+    """Calls are constrained where one is forced or once the model opens one; answers where a format is asked for."""
+    answer = request.response_format
+    choice = prompt.tool_choice
+    if prompt.tools:
+        offered = [tool for tool in prompt.tools if choice.name in (None, tool.name)]
+        lazy = choice.mode == "auto"
+        if not lazy or answer.kind == "text":
+            several = prompt.parallel_tool_calls and choice.name is None
+            form = family.tool_form or ToolForm.JSON
+            return call_grammar(offered, form, lazy=lazy, several=several)
+    if answer.kind == "json_object":
+        return json_grammar()
+    if answer.kind == "json_schema":
+        return json_grammar(answer.schema)
+    return NO_GRAMMAR

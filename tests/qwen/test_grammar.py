@@ -1,0 +1,293 @@
+"""The grammars as text: what is enforced, what is said not to be, and that no schema takes long."""
+
+import json
+import re
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ownstudio.core.errors import StudioError
+from ownstudio.core.request import Tool
+from ownstudio.qwen.gbnf import RULES_CHARS_MAX, Rules, without
+from ownstudio.qwen.grammar import TOOLS_MAX, Grammar, call_grammar, json_grammar
+from ownstudio.qwen.grammar_values import integer_between
+from ownstudio.qwen.tools import SCHEMA_CHARS_MAX, ToolForm
+
+
+def tool(parameters: Any, name: str = "f") -> Tool:
+    return Tool(name, parameters=json.dumps(parameters))
+
+
+def properties(**parts: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": parts}
+
+
+def grammar_of(parameters: Any, form: ToolForm = ToolForm.JSON) -> Grammar:
+    return call_grammar([tool(parameters)], form, lazy=False)
+
+
+def rules_of(grammar: Grammar) -> dict[str, str]:
+    return dict(line.split(" ::= ", 1) for line in grammar.text.splitlines())
+
+
+def references(rule: str) -> set[str]:
+    """The rules that `rule` names; literals and classes taken out."""
+    bare = re.sub(r'"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|\{[0-9,]*\}', " ", rule)
+    return set(re.findall(r"[A-Za-z][A-Za-z0-9-]*", bare))
+
+
+SCHEMAS: dict[str, Any] = {
+    "none": {},
+    "all types": properties(
+        a={"type": "string"}, b={"type": "number"}, c={"type": "boolean"}, d={"type": "null"},
+        e={"type": "array"}, f={"type": "object"}, g={"type": "integer"}, h={},
+    ),
+    "tree": {
+        "$ref": "#/$defs/node",
+        "$defs": {
+            "node": properties(
+                value={"type": "string"}, nodes={"type": "array", "items": {"$ref": "#/$defs/node"}}
+            )
+        },
+    },
+    "itself": {"$ref": "#"},
+    "circle": properties(a={"$ref": "#/$defs/a"})
+    | {"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"allOf": [{"$ref": "#/$defs/a"}]}}},
+    "late circle": properties(b={"$ref": "#/$defs/b"})
+    | {
+        "$defs": {
+            "a": {"$ref": "#/$defs/b"},
+            "b": {"anyOf": [properties(q={"$ref": "#/$defs/a"}), {"$ref": "#/$defs/a"}]},
+        }
+    },
+    "odd": {"type": 5, "properties": [], "required": "x", "additionalProperties": 7},
+    "odd inside": properties(a={"enum": {}, "items": 5, "anyOf": [], "prefixItems": 0, "minItems": "x"}),
+    "not offered": properties(a=False) | {"required": ["a", "b", 5], "additionalProperties": True},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ToolForm)
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
+def test_every_rule_that_is_named_exists_once_and_none_leads_back_to_itself(
+    schema: Any, form: ToolForm
+) -> None:
+    grammar = grammar_of(schema, form)
+    rules = rules_of(grammar)
+    assert len(rules) == len(grammar.text.splitlines())
+    for rule in rules.values():
+        assert references(rule) <= rules.keys()
+    # A rule that is nothing but another one, and that another one: no circle.
+    alone = {name: set(re.findall(r"[a-z][a-z0-9]*", rule)) for name, rule in rules.items()
+             if re.fullmatch(r"[(]?[a-z0-9 |]+[)]?", rule)}  # fmt: skip
+    for name in alone:
+        reached, left = set(), [name]
+        while left:
+            for following in alone.get(left.pop(), ()):
+                assert following != name
+                if following not in reached:
+                    reached.add(following)
+                    left.append(following)
+
+
+def test_a_forced_call_and_a_free_one() -> None:
+    tools = [tool({}, "now"), tool(properties(city={"type": "string"}), "get_weather")]
+    forced = call_grammar(tools, ToolForm.JSON, lazy=False)
+    assert forced.trigger is None
+    assert call_grammar(tools, ToolForm.JSON, lazy=True).trigger == "<tool_call>"
+    assert rules_of(forced)["root"] == "call"
+    assert rules_of(forced)["call"].startswith('"<tool_call>\\n" ')
+    assert "{0," in rules_of(call_grammar(tools, ToolForm.JSON, lazy=False, several=True))["root"]
+    assert '"{\\"name\\": \\"now\\", \\"arguments\\": " "{}" "}"' in rules_of(forced)["call"]
+
+
+def test_what_is_not_enforced_is_said() -> None:
+    parameters = properties(
+        day={"type": "string", "format": "date", "pattern": "(a+)+$"},
+        ratio={"type": "number", "minimum": 0.5},
+        many={"type": "array", "maxItems": 10**9, "uniqueItems": True},
+        what={"$ref": "https://example.com/schema"},
+    )
+    place = "tools[0].function.parameters"
+    assert grammar_of(parameters).warnings == (
+        f"{place}.day: pattern is not enforced",
+        f"{place}.day: format is not enforced",
+        f"{place}.ratio: the range of a number, but for its sign is not enforced",
+        f"{place}.many: uniqueItems is not enforced",
+        f"{place}.many: maxItems is not enforced",
+        f"{place}.what: a reference that leads nowhere in this schema is not enforced",
+    )
+    short = properties(a={"type": "string", "maxLength": 5})
+    assert grammar_of(short).warnings == ()
+    assert grammar_of(short, ToolForm.XML).warnings == (f"{place}.a: maxLength is not enforced",)
+    assert (
+        len(grammar_of(properties(**{f"p{i}": {"format": "x"} for i in range(90)})).warnings) == 20
+    )
+
+
+def _nested(depth: int) -> Any:
+    schema: Any = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "object", "additionalProperties": schema}
+    return schema
+
+
+def _doubling(depth: int) -> Any:
+    """Each part is a choice between two objects that begin alike: reading it takes 2^depth ways at once."""
+    parts: dict[str, Any] = {"d0": {"type": "string"}}
+    for level in range(1, depth):
+        below = {"$ref": f"#/$defs/d{level - 1}"}
+        parts[f"d{level}"] = {"anyOf": [properties(x=below, p={}), properties(x=below, q={})]}
+    return properties(a={"$ref": f"#/$defs/d{depth - 1}"}) | {"$defs": parts}
+
+
+TOO_LARGE: dict[str, Any] = {
+    "many properties": properties(**{f"p{i}": {"type": "string"} for i in range(30_000)}),
+    "half a megabyte of choices": properties(a={"enum": [f"{i:0>1000}" for i in range(500)]}),
+    "deep": _nested(300),
+    "maps of maps": _nested(60),
+    "doubling": _doubling(30),
+    "choice within itself": properties(a={"$ref": "#/$defs/a"})
+    | {
+        "$defs": {
+            "a": {
+                "anyOf": [
+                    properties(x={"$ref": "#/$defs/a"}, p={}),
+                    properties(x={"$ref": "#/$defs/a"}, q={}),
+                ]
+            }
+        }
+    },
+    "key or any key": {
+        "$ref": "#/$defs/a",
+        "$defs": {
+            "a": properties(x={"$ref": "#/$defs/a"})
+            | {"additionalProperties": {"$ref": "#/$defs/a"}}
+        },
+    },
+    "many references": properties(a={"$ref": "#/$defs/p0"})
+    | {"$defs": {f"p{i}": properties(a={"$ref": f"#/$defs/p{i + 1}"}) for i in range(1000)}},
+    "all of all of": {"type": "object", "allOf": [{"allOf": [{"$ref": "#"}] * 20}] * 20},
+    "wide": properties(
+        **{
+            f"p{i}": {
+                "anyOf": [{"type": ["string", "integer"], "maxLength": j} for j in range(100)]
+            }
+            for i in range(100)
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("form", ToolForm)
+@pytest.mark.parametrize("schema", TOO_LARGE.values(), ids=TOO_LARGE)
+def test_a_hostile_schema_falls_back_in_bounded_time(schema: Any, form: ToolForm) -> None:
+    begun = time.process_time()
+    grammar = grammar_of(schema, form)
+    assert time.process_time() - begun < 1.0
+    assert len(grammar.text) <= RULES_CHARS_MAX + 1000
+    if form is ToolForm.JSON:  # as text, a value may well be simple
+        assert "too large or too deep" in grammar.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["deep", "doubling", "choice within itself", "key or any key", "many properties"]
+)
+def test_the_fallback_is_said(name: str) -> None:
+    assert grammar_of(TOO_LARGE[name]).warnings == (
+        "tools[0].function.parameters: the schema is too large or too deep to be enforced; "
+        "any JSON is allowed",
+    )
+
+
+def test_a_fallback_of_one_tool_leaves_the_others_enforced() -> None:
+    tools = [
+        tool(properties(a={"enum": ["x"]}), "one"),
+        tool(TOO_LARGE["doubling"], "two"),
+        tool(properties(a={"enum": ["y"]}), "three"),
+    ]
+    text = call_grammar(tools, ToolForm.JSON, lazy=False).text
+    assert '\\"x\\"' in text
+    assert '\\"y\\"' in text
+    for rule in rules_of(Grammar(text)).values():
+        assert references(rule) <= rules_of(Grammar(text)).keys()
+
+
+def test_many_hostile_tools_share_one_budget() -> None:
+    part = {"anyOf": [{"type": "string", "maxLength": i} for i in range(10)]}
+    tools = [tool(properties(**{f"p{j}": part for j in range(20)}), f"f{i}") for i in range(100)]
+    begun = time.process_time()
+    grammar = call_grammar(tools, ToolForm.JSON, lazy=False)
+    assert time.process_time() - begun < 1.0
+    assert sum("too large" in warning for warning in grammar.warnings) > 30
+    assert len(grammar.text) <= RULES_CHARS_MAX + 10_000
+
+
+def test_all_schemas_together_have_a_size_too() -> None:
+    tools = [tool({"description": "x" * 200_000}, f"f{i}") for i in range(6)]
+    with pytest.raises(StudioError) as refusal:
+        call_grammar(tools, ToolForm.JSON, lazy=False)
+    assert refusal.value.param == "tools"
+
+
+def test_recursion_without_a_choice_is_enforced() -> None:
+    grammar = grammar_of(SCHEMAS["tree"])
+    assert grammar.warnings == ()
+    assert '\\"nodes\\"' in grammar.text
+
+
+@pytest.mark.parametrize(
+    ("tools", "param"),
+    [
+        ([], "tools"),
+        ([Tool("f")] * (TOOLS_MAX + 1), "tools"),
+        ([Tool("bad name")], "tools[0].function.name"),
+        ([Tool("f"), Tool("g", parameters="[]")], "tools[1].function.parameters"),
+        ([Tool("f", parameters='{"a": ' + "[" * 5000)], "tools[0].function.parameters"),
+        (
+            [Tool("f", parameters=json.dumps({"description": "x" * SCHEMA_CHARS_MAX}))],
+            "tools",
+        ),
+    ],
+    ids=["none", "too many", "name", "no object", "no JSON", "too long"],
+)
+def test_refusals_name_the_place(tools: list[Tool], param: str) -> None:
+    for form in ToolForm:
+        with pytest.raises(StudioError) as refusal:
+            call_grammar(tools, form, lazy=False)
+        assert refusal.value.param == param
+
+
+def test_a_response_schema_that_is_none_is_refused() -> None:
+    with pytest.raises(StudioError) as refusal:
+        json_grammar("5")
+    assert refusal.value.param == "response_format.json_schema.schema"
+    assert json_grammar().warnings == ()
+    assert "any JSON is allowed" in json_grammar(json.dumps(TOO_LARGE["doubling"])).warnings[0]
+
+
+@given(st.integers(-2000, 2000), st.integers(0, 3000), st.integers(-6000, 6000))
+def test_integers_between(low: int, more: int, value: int) -> None:
+    pattern = integer_between(low, low + more).replace('"', "").replace(" ", "")
+    assert bool(re.fullmatch(pattern, str(value))) == (low <= value <= low + more)
+
+
+@given(st.text(alphabet="<>/abc", max_size=30))
+def test_text_without_a_word(text: str) -> None:
+    rules = Rules()
+    start = without(("</ab>", "</c>"), rules)
+    table = rules_of(Grammar(rules.text(start)))
+    state: str | None = start
+    for character in text:
+        state = _next(table[state], character) if state else None
+    assert (state is not None) == ("</ab>" not in text and "</c>" not in text)
+
+
+def _next(rule: str, character: str) -> str | None:
+    for choice in rule.removeprefix("(").removesuffix(")?").split(" | "):
+        characters, _, following = choice.partition(" ")
+        if re.fullmatch(characters, character):
+            return following
+    return None
