@@ -82,7 +82,7 @@ def commands() -> list[list[str]]:
     return [
         [], ["serve"], ["check"],
         ["key"], ["key", "create"], ["key", "list"], ["key", "revoke"],
-        ["model"], ["model", "pull"], ["model", "list"],
+        ["model"], ["model", "pull"], ["model", "list"], ["model", "weights"],
     ]  # fmt: skip
 
 
@@ -210,9 +210,9 @@ def test_a_model_is_pulled_after_a_break_and_listed(
     assert Path(done.stdout.strip()).read_bytes() == hub.files["tiny.gguf"]
     assert f'weights = "{source}:{hub.repo}"' in done.stderr
     assert hub.offsets == [0, 1000]
-    listed = json.loads(spawn("model", "list", "--data", "d", "--json").stdout)
+    listed = json.loads(spawn("model", "weights", "--data", "d", "--json").stdout)
     assert [row["weights"] for row in listed] == ["bundled", f"{source}:{hub.repo}:tiny.gguf"]
-    assert f"{source}:{hub.repo}:tiny.gguf" in spawn("model", "list", "--data", "d").stdout
+    assert f"{source}:{hub.repo}:tiny.gguf" in spawn("model", "weights", "--data", "d").stdout
 
 
 def test_a_pull_that_fails_says_why(spawn: Run, hub: FakeHub):

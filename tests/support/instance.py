@@ -46,6 +46,11 @@ class ServedInstance:
         return f"{self.address}/compatible-mode/v1"
 
     @property
+    def native_base_url(self) -> str:
+        """Where the native dialect answers."""
+        return f"{self.address}/api/v1"
+
+    @property
     def key(self) -> str:
         """The key that the first start made."""
         return (self.data / "first-key").read_text("utf-8").strip()
@@ -142,7 +147,11 @@ class User:
             cwd=cwd or self.served.home,
             encoding="utf-8",
             env=self.served.environment()
-            | {"DASHSCOPE_API_KEY": self.served.key, "DASHSCOPE_BASE_URL": self.served.base_url},
+            | {
+                "DASHSCOPE_API_KEY": self.served.key,
+                "DASHSCOPE_BASE_URL": self.served.base_url,
+                "DASHSCOPE_HTTP_BASE_URL": self.served.native_base_url,
+            },
             stdin=subprocess.DEVNULL,
             timeout=RUN_S_MAX,
         )

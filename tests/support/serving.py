@@ -76,4 +76,5 @@ async def served(
             yield Served(client, studio, keyring, port, key)
     finally:
         ticking.cancel()
+        await keyring.close()
         await database.close()

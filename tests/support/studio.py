@@ -7,6 +7,7 @@ from ownstudio.catalog import Model
 from ownstudio.core.request import ChatPrompt, GenerationRequest, Message, Sampling
 from ownstudio.engines.base import Engine
 from ownstudio.engines.gguf import GgufFile, read_gguf
+from ownstudio.qwen.family import family_of
 from ownstudio.qwen.render import PromptRenderer
 from ownstudio.qwen.template import ChatTemplate
 from ownstudio.qwen.tokenizer import Tokenizer
@@ -19,6 +20,8 @@ MODEL = Model(
     deployment="test",
     input_max=100_000,
     output_max=4095,
+    thinking_input_max=4095,
+    thinking_output_max=4095,
     n_max=4,
     completions=True,
     defaults=Sampling(),
@@ -71,6 +74,7 @@ def deployment(engine: Engine, *, slots: int = 4, queue_max: int = 8) -> Deploym
         engine=engine,
         renderer=renderer(),
         tokenizer=tokenizer(),
+        family=family_of(bundled().chat_template or "", tokenizer().special_ids),
         context=4096,
         slots=SlotQueue(slots, queue_max, wait_s=5),
     )

@@ -1,7 +1,9 @@
 """What is refused at the door, over a real socket: each with its status, its shape and its request id."""
 
 import asyncio
+import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ def body(**changed: Any) -> bytes:
     return json.dumps(ASKED | changed).encode()
 
 
-async def refused(here: Served, data: bytes, path: str = CHAT) -> tuple[int, dict[str, Any]]:
+async def refused(
+    here: Served, data: bytes | io.BytesIO, path: str = CHAT
+) -> tuple[int, dict[str, Any]]:
     """The status and the `error` of an answer, once its shape and ids have been checked."""
     async with here.client.post(path, data=data) as answer:
         whole = await answer.json()
@@ -50,7 +54,8 @@ async def refused(here: Served, data: bytes, path: str = CHAT) -> tuple[int, dic
         (body(seed=-1), 400, "seed"),
         (body(stop=["a", 1]), 400, "stop"),
         (body(stream="yes"), 400, "stream"),
-        (body(tools=[{"type": "function", "function": {"name": "f"}}]), 400, "tools"),
+        (body(tools=[{"type": "function", "function": {"name": "no spaces"}}]), 400, None),
+        (body(logit_bias={"5": 1}), 400, "logit_bias"),
         (body(messages=[{"role": "user", "content": "word " * 5000}]), 400, "messages"),
     ],
 )
@@ -130,9 +135,12 @@ async def test_unknown_paths_and_methods_are_told_in_the_dialect(tmp_path: Path)
         async with here.client.get(CHAT) as answer:
             assert answer.status == 405
             message = (await answer.json())["error"]["message"]
+            assert answer.headers["allow"] == "POST"
         assert message == "Request method 'GET' is not supported."
-        async with here.client.get("/nowhere") as answer:
-            assert answer.status == 404
+        for path in ("/nowhere", "/v1/models/%0d%0aX:y"):
+            async with here.client.get(path) as answer:
+                assert answer.status == 404
+                assert answer.headers["x-request-id"]
 
 
 async def test_fields_that_no_table_knows_are_named_in_a_header(tmp_path: Path) -> None:
@@ -140,6 +148,16 @@ async def test_fields_that_no_table_knows_are_named_in_a_header(tmp_path: Path) 
         async with here.client.post(CHAT, data=body(temprature=1, user="me")) as answer:
             assert answer.status == 200
             assert answer.headers["x-ownstudio-ignored"] == "temprature"
+
+
+async def test_a_huge_prompt_is_refused_before_it_is_tokenized(tmp_path: Path) -> None:
+    async with served(ScriptedEngine([]), tmp_path, body_bytes_max=8 << 20) as here:
+        huge = body(messages=[{"role": "user", "content": "word " * 1_500_000}])
+        started = time.perf_counter()
+        status, error = await refused(here, io.BytesIO(huge))
+        assert (status, error["param"]) == (400, "messages")
+        assert "Range of input length should be [1, 4095]" in error["message"]
+        assert time.perf_counter() - started < 2
 
 
 async def test_models(tmp_path: Path) -> None:

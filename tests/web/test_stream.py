@@ -3,10 +3,13 @@
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
+from starlette.types import Message
+
 from ownstudio.engines.base import Chunk
-from ownstudio.web.exchange import Patience
+from ownstudio.web.exchange import KEEP_ALIVE_COMMENT, Exchange, OpenStreams, Patience
 from support.scripted import Die, ScriptedEngine, Stall, text_chunks
 from support.serving import CHAT, Served, served
 
@@ -109,6 +112,36 @@ async def test_silence_is_filled_with_comments_and_a_late_failure_stays_in_band(
             stall.go.set()
             rest = await answer.read()
     assert b'data: {"error"' in rest
+
+
+async def test_one_client_that_takes_nothing_keeps_no_other_waiting() -> None:
+    sent: list[bytes] = []
+    stuck = asyncio.Event()
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def hangs(message: Message) -> None:
+        stuck.set()
+        await asyncio.Event().wait()
+
+    async def breaks(message: Message) -> None:
+        raise RuntimeError("the transport is gone")
+
+    async def works(message: Message) -> None:
+        sent.append(message.get("body", b""))
+
+    streams = OpenStreams(Patience(first_byte_s=0, keep_alive_s=0, stall_s=0.5))
+    ticking = asyncio.ensure_future(streams.run())
+    with ExitStack() as stack:
+        for send in (hangs, breaks, works):
+            exchange = Exchange({"type": "http", "headers": []}, receive, send, "id")
+            stack.enter_context(streams.watching(exchange))
+        await stuck.wait()
+        await until(lambda: sent.count(KEEP_ALIVE_COMMENT) >= 2)
+    assert not ticking.done()
+    ticking.cancel()
 
 
 async def test_shutdown_ends_what_runs_with_an_error_event_and_refuses_more(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import tempfile
@@ -13,6 +14,7 @@ from typing import Any
 
 import uvloop
 from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.server.embed import Server
 from starlette.types import ASGIApp
 
@@ -35,6 +37,10 @@ logger = logging.getLogger(__name__)
 STALL_S = 60.0
 # After the grace, streams get their error event; this is how long it may take to reach them.
 LAST_WORDS_S = 5.0
+BACKLOG = 1024
+CONNECTIONS_MAX = 16_384
+SPARE_FILES = 256
+HEADER_MS_MAX = 10_000
 
 
 def serve(loaded: Loaded) -> int:
@@ -87,6 +93,14 @@ def _base_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def _connections_max() -> int:
+    """As many connections as this process may have files, less what else needs some."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return CONNECTIONS_MAX
+    return max(BACKLOG, min(CONNECTIONS_MAX, files - SPARE_FILES))
+
+
 def _free_port(host: str, port: int) -> int:
     """`port`, or any free one for 0. Raises OSError when somebody listens there: the server itself would share it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -118,8 +132,11 @@ async def _keyring(settings: Settings, directory: DataDirectory) -> AsyncGenerat
     database = await Database.open(settings.database_url or sqlite_url(directory.database))
     try:
         keyring = Keyring(database)
-        await keyring.ensure_first_key(directory.first_key)
-        yield keyring
+        try:
+            await keyring.ensure_first_key(directory.first_key)
+            yield keyring
+        finally:
+            await keyring.close()
     finally:
         await database.close()
 
@@ -146,6 +163,7 @@ async def _studio(
             {one.routes.name: one.fault for one in built if one.deployment is None},
             metrics,
             settings.server.request_deadline_s,
+            logs_prompts=settings.log.prompts,
         )
         started = asyncio.gather(*(_start(one) for one in built if one.settings.start == "eager"))
         try:
@@ -176,7 +194,10 @@ async def listening(application: ASGIApp, host: str, port: int) -> AsyncGenerato
         interface=Interfaces.ASGINL,
         http=HTTPModes.http1,
         websockets=True,
-        backlog=1024,
+        backlog=BACKLOG,
+        # Without it the server stops accepting at as many open connections as its backlog holds.
+        backpressure=_connections_max(),
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_MS_MAX),
         log_enabled=False,
     )
     serving = asyncio.ensure_future(server.serve())

@@ -8,6 +8,7 @@ Rules, each because a server or a framework breaks it otherwise:
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
 
@@ -16,12 +17,15 @@ from starlette.types import Receive, Scope, Send
 
 from ownstudio.core.errors import ErrorKind, StudioError
 
+logger = logging.getLogger(__name__)
+
 Header = tuple[bytes, bytes]
 
 JSON: Header = (b"content-type", b"application/json")
 EVENT_STREAM: Header = (b"content-type", b"text/event-stream;charset=UTF-8")
 KEEP_ALIVE_COMMENT = b": keep-alive\n\n"
 TICK_S = 1.0
+BODY_S_MAX = 60.0
 
 
 class HungUp(Exception):
@@ -60,10 +64,19 @@ class Exchange:
         return None
 
     async def body(self, bytes_max: int) -> bytes:
-        """The whole body. Raises StudioError BODY_TOO_LARGE, HungUp."""
+        """The whole body. Raises StudioError BODY_TOO_LARGE or INVALID_BODY, HungUp."""
         length = self.header(b"content-length")
         if length is not None and length.isdigit() and int(length[:20]) > bytes_max:
             raise _too_large(bytes_max)
+        try:
+            async with asyncio.timeout(BODY_S_MAX):
+                return await self._read(bytes_max)
+        except TimeoutError:
+            raise StudioError(
+                ErrorKind.INVALID_BODY, f"The request body did not come within {BODY_S_MAX:g} s."
+            ) from None
+
+    async def _read(self, bytes_max: int) -> bytes:
         pieces: list[bytes] = []
         size = 0
         while True:
@@ -100,7 +113,6 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _start(self, status: int, headers: Iterable[Header]) -> None:
-        self.status = status
         await self._send(
             {
                 "type": "http.response.start",
@@ -108,6 +120,7 @@ class Exchange:
                 "headers": [(b"x-request-id", self.request_id.encode()), *headers],
             }
         )
+        self.status = status
 
     async def watched(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work` for as long as the client is there. Raises HungUp once `work` has been cancelled."""
@@ -144,8 +157,17 @@ class Exchange:
                 self.hang_up()
             return
         silence_max_s = patience.first_byte_s if self.status is None else patience.keep_alive_s
-        if now - self._sent_at >= silence_max_s:
-            await self.write(KEEP_ALIVE_COMMENT)
+        if now - self._sent_at < silence_max_s:
+            return
+        try:
+            async with asyncio.timeout(TICK_S):
+                await self.write(KEEP_ALIVE_COMMENT)
+        except TimeoutError:
+            # It stays marked as sending, and is hung up on when that has lasted `stall_s`.
+            logger.debug("%s takes nothing", self.request_id)
+        except Exception:
+            logger.exception("%s could not be kept alive", self.request_id)
+            self.hang_up()
 
 
 class OpenStreams:
@@ -169,8 +191,10 @@ class OpenStreams:
         while True:
             await asyncio.sleep(TICK_S)
             now = loop.time()
-            for exchange in list(self._streams):
-                await exchange.tick(now, self._patience)
+            # Together, so that one that hangs keeps no other waiting.
+            await asyncio.gather(
+                *(exchange.tick(now, self._patience) for exchange in list(self._streams))
+            )
 
 
 def _too_large(bytes_max: int) -> StudioError:

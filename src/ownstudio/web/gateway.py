@@ -30,18 +30,20 @@ ErrorBody = Callable[[StudioError, str], bytes]
 class Gateway:
     """The outermost ASGI application: gives each request its id and its line in the log."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, sockets: ASGIApp, metrics: Metrics) -> None:
+        """`sockets` answers WebSockets, `app` everything else."""
+        self._apps = {"http": app, "websocket": sockets}
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        app = self._apps.get(scope["type"])
+        if app is None:
             return
         exchange = Exchange(scope, receive, send, str(uuid4()))
         scope[EXCHANGE] = exchange
         started = perf_counter()
         try:
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
         except HungUp:
             exchange.status = STATUS_OF_HANG_UP
         finally:
@@ -51,7 +53,7 @@ class Gateway:
                 logging.DEBUG if route in UNLOGGED_ROUTES else logging.INFO,
                 "%s %s %a %s %.1f ms",
                 exchange.request_id,
-                scope["method"],
+                scope.get("method", "SOCKET"),
                 scope["path"][:PATH_LOGGED_MAX],
                 exchange.status,
                 (perf_counter() - started) * 1000,
@@ -79,17 +81,19 @@ class Area:
                 logger.warning("%s %s: %s", exchange.request_id, error.kind.word, error.detail)
             await self._refuse(exchange, error)
         except HTTPException as error:
-            await self._refuse(exchange, _unroutable(error.status_code, scope["method"]))
+            allowed = (error.headers or {}).get("Allow", "")
+            headers = ((b"allow", allowed.encode()),) if allowed else ()
+            await self._refuse(exchange, _unroutable(error.status_code, scope["method"]), *headers)
         except HungUp:
             raise
         except Exception:
             logger.exception("%s failed", exchange.request_id)
             await self._refuse(exchange, internal_error())
 
-    async def _refuse(self, exchange: Exchange, error: StudioError) -> None:
+    async def _refuse(self, exchange: Exchange, error: StudioError, *more: Header) -> None:
         if exchange.status is not None:
             return
-        headers: list[Header] = [JSON]
+        headers: list[Header] = [JSON, *more]
         if error.retry_after is not None:
             headers.append((b"retry-after", str(max(1, round(error.retry_after))).encode()))
         if error.kind is ErrorKind.BODY_TOO_LARGE:

@@ -8,7 +8,7 @@ from time import time
 from starlette.types import Receive, Scope, Send
 
 from ownstudio.core.errors import StudioError
-from ownstudio.core.events import Event, collect
+from ownstudio.core.events import Event, Started, collect
 from ownstudio.dialects import Call, Dialect, Identity
 from ownstudio.service.studio import Studio
 from ownstudio.web.exchange import EVENT_STREAM, JSON, Exchange, Header, OpenStreams
@@ -60,7 +60,7 @@ class Generate:
                 batches.append(batch)
         completion = collect(chain.from_iterable(batches))
         body = self._dialect.render(completion, call, identity)
-        await exchange.answer(200, body, JSON, *_ignored(call))
+        await exchange.answer(200, body, JSON, *_ignored(call), *_warnings(batches[0]))
 
     async def _stream(self, exchange: Exchange, call: Call, identity: Identity) -> None:
         encoder = self._dialect.encoder(call, identity)
@@ -69,6 +69,8 @@ class Generate:
             try:
                 async with aclosing(self._studio.generate(call.model, call.request)) as events:
                     async for batch in events:
+                        if exchange.status is None:
+                            exchange.stream_headers += _warnings(batch)
                         await exchange.write(encoder.feed(batch))
             except StudioError as error:
                 if exchange.status is None:
@@ -88,5 +90,20 @@ class Generate:
 def _ignored(call: Call) -> tuple[Header, ...]:
     if not call.ignored:
         return ()
-    names = ",".join(call.ignored).encode("ascii", "backslashreplace")[:1000]
-    return ((b"x-ownstudio-ignored", names.replace(b"\r", b"").replace(b"\n", b"")),)
+    return ((b"x-ownstudio-ignored", _header_text(",".join(call.ignored))),)
+
+
+def _warnings(events: list[Event]) -> tuple[Header, ...]:
+    """What of the request is not enforced, as the first event tells."""
+    first = events[0]
+    if not isinstance(first, Started) or not first.warnings:
+        return ()
+    return ((b"x-ownstudio-warning", _header_text("; ".join(first.warnings))),)
+
+
+_CONTROLS = bytes([*range(32), 127])
+
+
+def _header_text(text: str) -> bytes:
+    """`text` on one line of ASCII, at most 1,000 bytes long: parts of it are a client's."""
+    return text.encode("ascii", "backslashreplace").translate(None, _CONTROLS)[:1000]
