@@ -12,8 +12,19 @@ from openai import APIError, BadRequestError, NotFoundError, OpenAI
 
 from ownstudio.catalog import Model
 from ownstudio.core.errors import ErrorKind, StudioError
-from ownstudio.core.events import Done, Event, Finish, FinishReason, TextDelta, Usage, collect
-from ownstudio.core.request import ChatPrompt
+from ownstudio.core.events import (
+    Done,
+    Event,
+    Finish,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    Usage,
+    collect,
+)
+from ownstudio.core.request import ChatPrompt, Message, ToolCall
 from ownstudio.dialects import Call, Dialect, Identity
 from ownstudio.dialects.openai_chat import OpenAIChat
 from ownstudio.dialects.openai_text import OpenAIText
@@ -26,6 +37,19 @@ EVENTS: list[Event] = [
     Done(Usage(22, 5, 16)),
 ]
 
+WEATHER = {
+    "type": "function",
+    "function": {"name": "get_current_weather", "parameters": {"type": "object"}},
+}
+CALLING: list[Event] = [
+    ReasoningDelta(0, "I need the weather.", 4),
+    ToolCallStart(0, 0, "call_0", "get_current_weather", 8),
+    ToolCallDelta(0, 0, '{"location": ', 10),
+    ToolCallDelta(0, 0, '"Paris"}', 12),
+    Finish(0, FinishReason.TOOL_CALLS, 12),
+    Done(Usage(22, 12, 0, reasoning_tokens=4)),
+]
+
 
 class Server:
     """Answers every request with the same events, through the dialect of its path."""
@@ -33,6 +57,7 @@ class Server:
     def __init__(self, resolve: Callable[[str], Model]) -> None:
         self.resolve = resolve
         self.calls: list[Call] = []
+        self.events = EVENTS
         self.fails_after: int | None = None
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
@@ -46,7 +71,7 @@ class Server:
         self.calls.append(call)
         identity = Identity(REQUEST_ID, 1_761_615_592)
         if not call.stream:
-            body = dialect.render(collect(EVENTS), call, identity)
+            body = dialect.render(collect(self.events), call, identity)
             return httpx2.Response(200, headers=headers, content=body)
         headers["content-type"] = "text/event-stream"
         frames = b"".join(self.frames(dialect, call, identity))
@@ -54,7 +79,7 @@ class Server:
 
     def frames(self, dialect: Dialect, call: Call, identity: Identity) -> Iterator[bytes]:
         encoder = dialect.encoder(call, identity)
-        yield encoder.feed(EVENTS[: self.fails_after])
+        yield encoder.feed(self.events[: self.fails_after])
         if self.fails_after is None:
             yield encoder.finish()
         else:
@@ -142,6 +167,59 @@ def test_an_answer_goes_back_as_history(client: OpenAI, server: Server) -> None:
         prompt = server.calls[-1].request.prompt
         assert isinstance(prompt, ChatPrompt)
         assert prompt.messages[1].content == "I am\u2028 通义千问。"
+
+
+@pytest.mark.parametrize("dumped", [False, True], ids=["as it is", "dumped"])
+def test_a_round_of_tools(client: OpenAI, server: Server, dumped: bool) -> None:
+    messages: list[object] = [{"role": "user", "content": "hi"}]
+    server.events = CALLING
+    answer = client.chat.completions.create(
+        model="qwen-plus",
+        messages=messages,  # type: ignore[arg-type]
+        tools=[WEATHER],  # type: ignore[list-item]
+    )
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens_details is not None
+    assert answer.usage.completion_tokens_details.reasoning_tokens == 4
+    message = answer.choices[0].message
+    assert answer.choices[0].finish_reason == "tool_calls"
+    assert message.content == ""
+    assert message.reasoning_content == "I need the weather."  # type: ignore[attr-defined]
+    messages.append(message.model_dump() if dumped else message)
+    # The vendor's sample names the tool, and no call.
+    messages.append({"name": "get_current_weather", "role": "tool", "content": "Sunny."})
+    server.events = EVENTS
+    client.chat.completions.create(
+        model="qwen-plus",
+        messages=messages,  # type: ignore[arg-type]
+        tools=[WEATHER],  # type: ignore[list-item]
+    )
+    assert server.calls[-1].ignored == ()
+    prompt = server.calls[-1].request.prompt
+    assert isinstance(prompt, ChatPrompt)
+    assert prompt.messages[1:] == (
+        Message(
+            "assistant",
+            "",
+            reasoning="I need the weather.",
+            tool_calls=(ToolCall("get_current_weather", '{"location": "Paris"}', "call_0"),),
+        ),
+        Message("tool", "Sunny.", name="get_current_weather"),
+    )
+
+
+def test_the_streaming_helper_puts_calls_together(client: OpenAI, server: Server) -> None:
+    server.events = CALLING
+    with client.chat.completions.stream(
+        model="qwen-plus",
+        messages=[{"role": "user", "content": "hi"}],
+        tools=[WEATHER],  # type: ignore[list-item]
+    ) as stream:
+        kinds = {event.type for event in stream}
+        (made,) = stream.get_final_completion().choices[0].message.tool_calls or []
+    assert "tool_calls.function.arguments.done" in kinds
+    assert (made.id, made.function.name) == ("call_0", "get_current_weather")
+    assert made.function.arguments == '{"location": "Paris"}'
 
 
 def test_extra_body_arrives(client: OpenAI, server: Server) -> None:

@@ -15,8 +15,11 @@ from ownstudio.core.events import (
     Event,
     Finish,
     FinishReason,
+    ReasoningDelta,
     TextDelta,
     TokenLogprob,
+    ToolCallDelta,
+    ToolCallStart,
     TopLogprob,
     Usage,
     collect,
@@ -38,6 +41,7 @@ TOP = st.builds(TopLogprob, TEXTS, st.just((1, 255)), LOGPROBS)
 TOPS = st.lists(TOP, max_size=2).map(tuple)
 SCORED = st.builds(TokenLogprob, TEXTS, st.just((0, 7)), LOGPROBS, TOPS)
 COUNTS = st.integers(0, 10**6)
+NAMES = st.text("abc_-0", min_size=1, max_size=8)
 
 
 @st.composite
@@ -57,10 +61,30 @@ def generations(draw: st.DrawFn, choices_max: int = 4) -> list[Event]:
     return [*mixed, Done(Usage(draw(COUNTS), draw(COUNTS), draw(COUNTS)))]
 
 
-def chat_call(scored: bool) -> Call:
+@st.composite
+def conversations(draw: st.DrawFn) -> list[Event]:
+    """The same where choices think before they answer, and call tools after or instead."""
+    runs: list[list[Event]] = []
+    for index in range(draw(st.integers(1, 3))):
+        thoughts, texts = draw(st.lists(TEXTS, max_size=3)), draw(st.lists(TEXTS, max_size=3))
+        run: list[Event] = [ReasoningDelta(index, text, 1) for text in thoughts]
+        run += [TextDelta(index, text, 2) for text in texts]
+        for call in range(draw(st.integers(0, 3))):
+            run.append(ToolCallStart(index, call, draw(NAMES), draw(NAMES), 3))
+            run += [
+                ToolCallDelta(index, call, text, 4) for text in draw(st.lists(TEXTS, max_size=3))
+            ]
+        run.append(Finish(index, draw(st.sampled_from(FinishReason)), 5))
+        runs.append(run)
+    order = draw(st.permutations([index for index, run in enumerate(runs) for _ in run]))
+    mixed = [runs[index].pop(0) for index in order]
+    return [*mixed, Done(Usage(draw(COUNTS), draw(COUNTS), draw(COUNTS), draw(COUNTS)))]
+
+
+def chat_call(scored: bool, thinks: bool = False) -> Call:
     request = GenerationRequest(
         model=NAME,
-        prompt=ChatPrompt((Message("user", "hi"),)),
+        prompt=ChatPrompt((Message("user", "hi"),), enable_thinking=thinks),
         sampling=Sampling(),
         n=4,
         top_logprobs=2 if scored else None,
@@ -144,6 +168,54 @@ def test_a_text_stream_is_the_answer(events: list[Event], split: int) -> None:
     assert assembled(chunks, text_of) == whole(answer, text_of)
     if events[-2].reason is not FinishReason.TOOL_CALLS:  # type: ignore[union-attr]
         ClientCompletion.model_validate_json(answer, strict=True)
+
+
+def merged(choice: dict[str, Any] | None, delta: dict[str, Any]) -> dict[str, Any]:
+    """A message after one more delta, put together the way that the vendor's samples do it."""
+    message = choice or {"content": "", "reasoning_content": "", "tool_calls": []}
+    message["content"] += delta["content"] or ""
+    message["reasoning_content"] += delta.get("reasoning_content") or ""
+    for fragment in delta.get("tool_calls") or ():
+        if fragment["index"] == len(message["tool_calls"]):
+            message["tool_calls"].append({"id": "", "name": "", "arguments": ""})
+        made = message["tool_calls"][fragment["index"]]
+        made["id"] += fragment["id"]
+        made["name"] += fragment["function"].get("name") or ""
+        made["arguments"] += fragment["function"]["arguments"]
+    return message
+
+
+@given(conversations(), st.booleans(), st.integers(0, 12))
+def test_a_stream_of_thoughts_and_calls_is_the_answer(
+    events: list[Event], thinks: bool, split: int
+) -> None:
+    dialect, call = OpenAIChat(), chat_call(scored=False, thinks=thinks)
+    body = dialect.render(collect(events), call, IDENTITY)
+    ChatCompletion.model_validate_json(body, strict=True)
+    answer = json.loads(body)
+    messages: dict[int, dict[str, Any]] = {}
+    reasons: dict[int, str] = {}
+    usage = None
+    for chunk in streamed(dialect, call, events, split):
+        ChatCompletionChunk.model_validate_json(chunk, strict=True)
+        read = json.loads(chunk)
+        usage = read["usage"]
+        for choice in read["choices"]:
+            index = choice["index"]
+            messages[index] = merged(messages.get(index), choice["delta"])
+            if choice["finish_reason"]:
+                reasons[index] = choice["finish_reason"]
+    for choice in answer["choices"]:
+        whole = choice["message"]
+        assert messages[choice["index"]] == {
+            "content": whole["content"],
+            "reasoning_content": whole.get("reasoning_content", ""),
+            "tool_calls": [
+                {"id": made["id"], **made["function"]} for made in whole.get("tool_calls", [])
+            ],
+        }
+        assert reasons[choice["index"]] == choice["finish_reason"]
+    assert usage == answer["usage"]
 
 
 @given(TEXTS, st.integers(0, 3))

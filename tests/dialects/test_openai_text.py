@@ -4,16 +4,31 @@ import json
 from collections.abc import Callable
 
 import pytest
+from openai.types import Completion as ClientCompletion
 from openai.types import Model as ClientModel
 
 from ownstudio.catalog import Model
 from ownstudio.core.errors import ErrorKind, StudioError
+from ownstudio.core.events import (
+    Done,
+    Event,
+    Finish,
+    FinishReason,
+    TextDelta,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
+    collect,
+)
 from ownstudio.core.request import GenerationRequest, Sampling, TextPrompt
+from ownstudio.core.sse import SSEDecoder
+from ownstudio.dialects import Identity
 from ownstudio.dialects.openai_models import model_entry, models_page
 from ownstudio.dialects.openai_text import OpenAIText
 
 Resolve = Callable[[str], Model]
 
+DONE = Done(Usage(5, 3))
 FIM = "<|fim_prefix|>def quick_sort(arr):<|fim_suffix|>"
 
 
@@ -106,9 +121,10 @@ def test_what_langchain_sends(resolve: Resolve) -> None:
         ("seed", 2**31, "Range of seed should be [0, 2147483647]"),
         ("n", 2, "Range of n should be [1, 1]"),
         ("max_tokens", 4097, "Range of max_tokens should be [1, 4096]"),
-        ("echo", True, "The parameter 'echo' is not supported"),
         ("best_of", 2, "The parameter 'best_of' is not supported"),
-        ("logprobs", 1, "The parameter 'logprobs' is not supported"),
+        ("logprobs", 6, "Range of logprobs should be [0, 5]"),
+        ("logprobs", True, "'logprobs' must be Integer"),
+        ("echo", "yes", "'echo' must be Boolean"),
     ],
 )
 def test_what_is_not_served_is_named(name: str, value: object, said: str, resolve: Resolve) -> None:
@@ -119,7 +135,72 @@ def test_what_is_not_served_is_named(name: str, value: object, said: str, resolv
 
 def test_values_that_ask_for_nothing_pass(resolve: Resolve) -> None:
     plain = ask(resolve)
-    assert ask(resolve, echo=False, best_of=1, n=1, logprobs=0, seed=None, stop=None) == plain
+    assert ask(resolve, echo=False, best_of=1, n=1, logprobs=None, seed=None, stop=None) == plain
+
+
+def test_echo_needs_a_prompt_that_can_be_repeated(resolve: Resolve) -> None:
+    assert refusal(resolve, [1, 2], echo=True).param == "echo"
+    error = refusal(resolve, echo=True, logprobs=0)
+    assert error.message.startswith("'echo' and 'logprobs' exclude each other")
+    assert ask(resolve, echo=True) == ask(resolve)
+
+
+def test_an_echo_is_the_prompt_before_the_answer(resolve: Resolve, identity: Identity) -> None:
+    dialect = OpenAIText()
+    body = {"model": "qwen-coder-turbo", "prompt": "def f", "suffix": "return", "echo": True}
+    call = dialect.parse(json.dumps(body).encode(), resolve)
+    events: list[Event] = [TextDelta(0, "(n):", 2), Finish(0, FinishReason.STOP, 2), DONE]
+    answer = ClientCompletion.model_validate_json(dialect.render(collect(events), call, identity))
+    assert answer.choices[0].text == "def f(n):"
+    encoder = dialect.encoder(call, identity)
+    data = b"".join(encoder.feed([event]) for event in events) + encoder.finish()
+    *chunks, _ = SSEDecoder().feed(data)
+    assert [json.loads(chunk)["choices"][0]["text"] for chunk in chunks] == ["def f", "(n):", ""]
+
+
+def test_log_probabilities_in_the_form_of_this_endpoint(
+    resolve: Resolve, identity: Identity
+) -> None:
+    first = TokenLogprob(" 你", (32, 228, 189), -0.5, (TopLogprob(" a", (32, 97), -0.25),))
+    second = TokenLogprob("\ufffd", (160,), -1.0, (TopLogprob("\ufffd", (160,), -1.0),))
+    third = TokenLogprob("x", (120,), float("-inf"))
+    events: list[Event] = [
+        TextDelta(0, " 你", 2, (first, second)),
+        TextDelta(0, "x", 3, (third,)),
+        Finish(0, FinishReason.LENGTH, 3),
+        DONE,
+    ]
+    dialect = OpenAIText()
+    body = {"model": "qwen-coder-turbo", "prompt": "a", "logprobs": 1}
+    call = dialect.parse(json.dumps(body).encode(), resolve)
+    assert call.request.top_logprobs == 1
+    whole = dialect.render(collect(events), call, identity)
+    ClientCompletion.model_validate_json(whole, strict=True)
+    assert json.loads(whole)["choices"][0]["logprobs"] == {
+        "tokens": [" 你", "\ufffd", "x"],
+        "token_logprobs": [-0.5, -1.0, -9999.0],
+        "top_logprobs": [{" a": -0.25, " 你": -0.5}, {"\ufffd": -1.0}, {"x": -9999.0}],
+        "text_offset": [0, 2, 2],
+    }
+    encoder = dialect.encoder(call, identity)
+    *chunks, _ = SSEDecoder().feed(encoder.feed(events) + encoder.finish())
+    scores = [json.loads(chunk)["choices"][0]["logprobs"] for chunk in chunks]
+    assert [score and score["text_offset"] for score in scores] == [[0, 2], [2], None]
+
+
+def test_scores_without_rivals(resolve: Resolve, identity: Identity) -> None:
+    dialect = OpenAIText()
+    body = {"model": "qwen-coder-turbo", "prompt": "a", "logprobs": 0}
+    call = dialect.parse(json.dumps(body).encode(), resolve)
+    events: list[Event] = [
+        TextDelta(0, "x", 1, (TokenLogprob("x", (120,), -0.5),)),
+        Finish(0, FinishReason.STOP, 1),
+        DONE,
+    ]
+    answer = ClientCompletion.model_validate_json(dialect.render(collect(events), call, identity))
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None
+    assert (logprobs.tokens, logprobs.top_logprobs) == (["x"], None)
 
 
 def test_a_model_without_completions_is_not_supported_here(resolve: Resolve) -> None:

@@ -4,7 +4,7 @@ Dialects are pure (no I/O, no clock: ids and times come in) and know nothing of 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
@@ -24,13 +24,19 @@ class Identity(Struct, frozen=True):
 class Call(Struct, frozen=True):
     """A parsed request with what concerns the wire alone.
 
-    `ignored` names the fields of the body that no table knows; the answer lists them in a header.
+    `include_usage` is how an OpenAI stream ends; `result_format` and `incremental` say what a native answer
+    holds and whether its stream sends what is new or everything so far. `echo` is a text that the answer
+    begins with. `ignored` names the fields of the body that no table knows; the answer lists them in a
+    header.
     """
 
     request: GenerationRequest
     model: Model
     stream: bool = False
     include_usage: bool = False
+    result_format: Literal["text", "message"] = "message"
+    incremental: bool = True
+    echo: str = ""
     ignored: tuple[str, ...] = ()
 
 

@@ -9,6 +9,10 @@ import msgspec
 from msgspec import Struct
 
 from ownstudio.core.errors import ErrorKind, StudioError
+from ownstudio.dialects.fields import (
+    malformed as malformed,  # asked of here by this dialect's modules
+)
+from ownstudio.dialects.fields import wrong_type as wrong_type
 
 _INVALID_REQUEST = "invalid_request_error"
 _ALGORITHM_PARAMETER = "<400> InternalError.Algo.InvalidParameter: "
@@ -33,6 +37,7 @@ ERRORS: dict[ErrorKind, _Row] = {
     ErrorKind.CONTEXT_TOO_LONG: _Row("invalid_parameter_error", prefix=_ALGORITHM_PARAMETER),
     ErrorKind.INVALID_API_KEY: _Row("invalid_api_key"),
     ErrorKind.MISSING_API_KEY: _Row("invalid_api_key"),
+    ErrorKind.ACCESS_DENIED: _Row("access_denied"),
     ErrorKind.MODEL_NOT_FOUND: _Row("model_not_found"),
     ErrorKind.MODEL_NOT_SUPPORTED: _Row("model_not_supported"),
     ErrorKind.NOT_FOUND: _Row("not_found"),
@@ -62,16 +67,6 @@ def error_body(error: StudioError, request_id: str, id_prefix: str = "chatcmpl-"
             "request_id": request_id,
         }
     )
-
-
-def malformed(param: str, message: str) -> StudioError:
-    """A refusal by the gateway's own checks, which carries no prefix: a wrong type or a wrong shape."""
-    return StudioError(ErrorKind.INVALID_PARAMETER, message, param=param)
-
-
-def wrong_type(param: str, expected: str) -> StudioError:
-    """`expected` is the type's name as the service writes it: Float, Integer, Boolean, String, …"""
-    return malformed(param, f"'{param}' must be {expected}")
 
 
 def missing(param: str) -> StudioError:

@@ -11,8 +11,15 @@ from collections.abc import Sequence
 
 from ownstudio.core.errors import StudioError, invalid_parameter
 from ownstudio.core.request import Message, Role, ToolCall
-from ownstudio.dialects.openai_body import Fields, boolean, read_object, text
-from ownstudio.dialects.openai_errors import malformed, missing, wrong_type
+from ownstudio.dialects.fields import (
+    Fields,
+    boolean,
+    malformed,
+    read_object,
+    text,
+    wrong_type,
+)
+from ownstudio.dialects.openai_errors import missing
 
 MESSAGES_MAX = 10_000
 

@@ -1,7 +1,8 @@
 """What becomes of each top-level field: served, harmless to ignore, or refused. Rules as data.
 
 Serving one more parameter means moving its row to the served ones. A field that no table knows changes
-nothing either, and the answer says so: it is listed in `Call.ignored`.
+nothing either, and the answer says so: it is listed in `Call.ignored`. The page of parameters is made
+from these tables, so whatever they say is written for readers of that page.
 """
 
 import re
@@ -9,9 +10,7 @@ from collections.abc import Collection
 
 from msgspec import Struct
 
-from ownstudio.core.errors import invalid_parameter
-from ownstudio.dialects.openai_body import Fields
-from ownstudio.dialects.openai_errors import malformed
+from ownstudio.dialects.fields import Fields, malformed
 
 IGNORED_NAMES_MAX = 16
 IGNORED_CHARACTERS_MAX = 64
@@ -20,20 +19,16 @@ _UNSAFE_IN_HEADER = re.compile(r"[^A-Za-z0-9_.\[\]-]")
 
 
 class Refusal(Struct, frozen=True):
-    """Why a parameter is not served, and the values (besides null) that ask for nothing and pass.
-
-    `message` replaces the sentence made of the reason where the real service has its own.
-    """
+    """Why a parameter is not served, and the values (besides null) that ask for nothing and pass."""
 
     reason: str
     idle: tuple[object, ...] = ()
-    message: str = ""
 
 
 class Parameters(Struct, frozen=True):
-    """The three tables of one endpoint. `harmless` says why ignoring each is."""
+    """The three tables of one endpoint. `supported` says what each may be, `harmless` why ignoring each is."""
 
-    supported: frozenset[str]
+    supported: dict[str, str]
     harmless: dict[str, str]
     refused: dict[str, Refusal]
 
@@ -53,8 +48,6 @@ class Parameters(Struct, frozen=True):
             return False
         if value in refusal.idle:
             return True
-        if refusal.message:
-            raise invalid_parameter(name, refusal.message)
         raise malformed(name, f"The parameter '{name}' is not supported: {refusal.reason}.")
 
 
@@ -72,25 +65,18 @@ def ignored_names(names: Collection[str]) -> tuple[str, ...]:
     return (*shown, f"+{more}") if more else tuple(shown)
 
 
-_NO_TOOLS = "The tool call is not supported."
-
-_SHARED_SUPPORTED = frozenset(
-    {
-        "frequency_penalty",
-        "max_tokens",
-        "model",
-        "n",
-        "presence_penalty",
-        "repetition_penalty",
-        "seed",
-        "stop",
-        "stream",
-        "stream_options",
-        "temperature",
-        "top_k",
-        "top_p",
-    }
-)
+_SHARED_SUPPORTED = {
+    "model": "a name of the catalogue",
+    "stream": "false, or true for server-sent events",
+    "stream_options": "an object; `include_usage` true ends a stream with the usage",
+    "temperature": "[0, 2); 0 is greedy",
+    "top_p": "(0, 1]",
+    "top_k": "0 or more; null or above 100 is off",
+    "repetition_penalty": "[0.01, 100]",
+    "presence_penalty": "[-2, 2]",
+    "frequency_penalty": "[-2, 2]",
+    "stop": "a text, texts, token ids, or lists of token ids; at most 64; never mixed",
+}
 
 _SHARED_HARMLESS = {
     "metadata": "labels for the caller's own records",
@@ -100,20 +86,38 @@ _SHARED_HARMLESS = {
 }
 
 CHAT = Parameters(
-    supported=_SHARED_SUPPORTED | {"logprobs", "max_completion_tokens", "messages", "top_logprobs"},
+    supported=_SHARED_SUPPORTED
+    | {
+        "messages": "1 to 10,000 messages; `system` only first; content is text or text parts; an "
+        "assistant's message that is last and `partial` is continued",
+        "max_tokens": "1 to the model's longest output; thinking does not count",
+        "max_completion_tokens": "as `max_tokens`, but thinking counts",
+        "n": "1 to what the catalogue says, at most 4; 1 where there are tools",
+        "seed": "0 to 2^64-1",
+        "logprobs": "true or false",
+        "top_logprobs": "0 to 5, with `logprobs`",
+        "tools": "at most 512 functions of at most 256 KiB each, also one named `search`",
+        "tool_choice": "`auto`, `none`, `required`, or an object that names a function; while the model "
+        "thinks `auto` and `none` only",
+        "parallel_tool_calls": "false: at most one call in an answer; true: any number",
+        "enable_thinking": "true or false, as far as the catalogue lets the model choose; models "
+        "that think in streams only refuse true without `stream`",
+        "thinking_budget": "1 to the model's longest thinking, in tokens; without effect where a "
+        "model never thinks",
+        "preserve_thinking": "true keeps the `reasoning_content` of earlier turns in the prompt",
+        "response_format": "type `text`, `json_object` (the messages must hold the word json) or "
+        "`json_schema`; the latter two not while the model thinks",
+    },
     harmless=_SHARED_HARMLESS
     | {
         "cache_control": "marks what to cache; the answer is the same",
-        "clear_thinking": "concerns earlier thinking, which the model's template decides on",
-        "parallel_tool_calls": "has no meaning without tools, which are refused",
-        "preserve_thinking": "concerns earlier thinking, which the model's template decides on",
+        "clear_thinking": "of other makers' models; `preserve_thinking` decides here",
         "prompt_cache_key": "steers a cache; the answer is the same",
         "prompt_cache_options": "steers a cache; the answer is the same",
         "prompt_cache_retention": "steers a cache; the answer is the same",
         "safety_identifier": "an end user's label, for the caller's own records",
-        "search_options": "has no meaning without enable_search, which is refused",
-        "thinking_budget": "bounds thinking, which is off",
-        "tool_stream": "has no meaning without tools, which are refused",
+        "search_options": "has no meaning without `enable_search`, which is refused",
+        "tool_stream": "chooses how finely arguments are cut in a stream; joined they are the same",
         "vl_enable_image_hw_output": "concerns images, which are refused",
         "vl_high_resolution_images": "concerns images, which are refused",
     },
@@ -122,17 +126,13 @@ CHAT = Parameters(
         "audio": Refusal("no model here speaks"),
         "enable_code_interpreter": Refusal("no code interpreter is served", (False,)),
         "enable_search": Refusal("no web search is served", (False,)),
-        "enable_thinking": Refusal("thinking is not served", (False,)),
-        "function_call": Refusal("tools are not served", ("none", "auto"), _NO_TOOLS),
-        "functions": Refusal("tools are not served", ([],), _NO_TOOLS),
+        "function_call": Refusal("'tool_choice' has replaced it", ("none", "auto")),
+        "functions": Refusal("'tools' has replaced it", ([],)),
         "logit_bias": Refusal("tokens cannot be biased", ({},)),
         "modalities": Refusal("answers are text", (["text"], [])),
         "moderation": Refusal("nothing moderates"),
         "prediction": Refusal("predicted outputs are not served"),
-        "reasoning_effort": Refusal("thinking is not served", ("none", "minimal")),
-        "response_format": Refusal("answers are free text", ({"type": "text"},)),
-        "tool_choice": Refusal("tools are not served", ("none", "auto"), _NO_TOOLS),
-        "tools": Refusal("tools are not served", ([],), _NO_TOOLS),
+        "reasoning_effort": Refusal("'enable_thinking' and 'thinking_budget' steer thinking"),
         "translation_options": Refusal("no model here is a translation model"),
         "verbosity": Refusal("the length of answers cannot be steered", ("medium",)),
         "web_search_options": Refusal("no web search is served"),
@@ -140,13 +140,19 @@ CHAT = Parameters(
 )
 
 TEXT = Parameters(
-    supported=_SHARED_SUPPORTED | {"prompt", "suffix"},
+    supported=_SHARED_SUPPORTED
+    | {
+        "prompt": "a text, token ids, or a list that holds one of these; special tokens count as such",
+        "max_tokens": "1 to the model's longest output",
+        "suffix": "a text: what follows the text to be written",
+        "n": "1",
+        "seed": "0 to 2^31-1",
+        "echo": "true puts the prompt, which must be text, before the answer; not with `logprobs`",
+        "logprobs": "0 to 5 rivals of each token",
+    },
     harmless=_SHARED_HARMLESS,
     refused={
         "best_of": Refusal("one completion is made for each prompt", (1,)),
-        "echo": Refusal("the prompt is not repeated in the answer", (False,)),
         "logit_bias": Refusal("tokens cannot be biased", ({},)),
-        # The vendor's page: "This parameter is always empty", so 0 alternatives ask for nothing.
-        "logprobs": Refusal("completions have no log probabilities", (0,)),
     },
 )

@@ -1,32 +1,49 @@
 """`POST /completions`: raw text or token ids in, their continuation out, without a chat template.
 
 Served for the models whose catalogue row allows it, one prompt and one answer at a time. The answer has
-no log probabilities and an empty `system_fingerprint`, as the vendor's page says. `suffix` asks for the
+an empty `system_fingerprint`, as the vendor's page says, and beyond that page what OpenAI's own endpoint
+had: `echo` puts the prompt before the answer, `logprobs` (0 to 5 rivals) gives the log probability of each
+written token. There are none of the prompt's tokens, so the two exclude each other. `suffix` asks for the
 text between prompt and suffix; an empty one still does, and a suffix alone cannot be completed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from ownstudio.catalog import Model
 from ownstudio.core.errors import ErrorKind, StudioError, invalid_parameter
-from ownstudio.core.events import Completion, FinishReason, Usage
+from ownstudio.core.events import (
+    Completion,
+    FinishReason,
+    TokenLogprob,
+    ToolCallDelta,
+    ToolCallStart,
+    Usage,
+)
 from ownstudio.core.request import GenerationRequest, TextPrompt
 from ownstudio.dialects import Call, Identity
-from ownstudio.dialects.openai_body import Fields, read_object, text
-from ownstudio.dialects.openai_errors import error_body, malformed, missing, wrong_type
+from ownstudio.dialects.fields import (
+    Fields,
+    boolean,
+    integer_within,
+    malformed,
+    read_object,
+    text,
+    wrong_type,
+)
+from ownstudio.dialects.openai_errors import error_body, missing
 from ownstudio.dialects.openai_parameters import TEXT, ignored_names
-from ownstudio.dialects.openai_sampling import (
+from ownstudio.dialects.openai_sampling import read_model_name, read_stream
+from ownstudio.dialects.openai_stream import Json, StreamEncoder, finite, usage_json
+from ownstudio.dialects.sampling import (
+    TOP_LOGPROBS_MAX,
     read_max_tokens,
-    read_model_name,
     read_n,
     read_sampling,
     read_stop,
-    read_stream,
     read_token_ids,
 )
-from ownstudio.dialects.openai_stream import Json, StreamEncoder, usage_json
 
 SEED_MAX = 2**31 - 1
 
@@ -48,38 +65,43 @@ class OpenAIText:
             )
         ignored = TEXT.sort_out(fields)
         stream, include_usage = read_stream(fields)
+        prompt = _prompt(fields, model.input_max)
         request = GenerationRequest(
             model=model.name,
-            prompt=_prompt(fields, model.input_max),
+            prompt=prompt,
             sampling=read_sampling(fields, model.defaults, SEED_MAX),
             max_tokens=read_max_tokens(fields, model, "max_tokens"),
             n=read_n(fields, _N_MAX),
             stop=read_stop(fields),
+            top_logprobs=integer_within(fields, "logprobs", 0, TOP_LOGPROBS_MAX),
         )
         return Call(
             request=request,
             model=model,
             stream=stream,
             include_usage=include_usage,
+            echo=_echo(fields, prompt, request.top_logprobs is not None),
             ignored=ignored_names(ignored) if ignored else (),
         )
 
     def render(self, completion: Completion, call: Call, identity: Identity) -> bytes:
-        chunks = _TextChunks(call.request.model, identity)
-        return msgspec.json.encode(
-            chunks.chunk(
-                [
-                    _choice(choice.index, choice.text, choice.finish_reason)
-                    for choice in completion.choices
-                ],
-                completion.usage,
+        chunks = _TextChunks(call, identity)
+        scored = call.request.top_logprobs is not None
+        choices = [
+            _choice(
+                choice.index,
+                call.echo + choice.text,
+                choice.finish_reason,
+                chunks.logprobs(choice.index, choice.logprobs) if scored else None,
             )
-        )
+            for choice in completion.choices
+        ]
+        return msgspec.json.encode(chunks.chunk(choices, completion.usage))
 
     def encoder(self, call: Call, identity: Identity) -> StreamEncoder:
         return StreamEncoder(
-            _TextChunks(call.request.model, identity),
-            scored=False,
+            _TextChunks(call, identity),
+            scored=call.request.top_logprobs is not None,
             include_usage=call.include_usage,
             request_id=identity.request_id,
             id_prefix=_ID_PREFIX,
@@ -112,31 +134,78 @@ def _prompt(fields: Fields, input_max: int) -> TextPrompt:
     return TextPrompt(read_token_ids(prompt, "prompt"))
 
 
+def _echo(fields: Fields, prompt: TextPrompt, scored: bool) -> str:
+    """The text to begin the answer with: the prompt's, where it is asked for."""
+    if not boolean(fields, "echo"):
+        return ""
+    if not isinstance(prompt.text, str):
+        raise malformed("echo", "'echo' needs a prompt that is text, not token ids.")
+    if scored:
+        raise malformed(
+            "echo", "'echo' and 'logprobs' exclude each other: a prompt has no log probabilities."
+        )
+    return prompt.text
+
+
 def _check_length(fits: bool, input_max: int) -> None:
     if not fits:
         raise invalid_parameter("prompt", f"Range of input length should be [1, {input_max}]")
 
 
-def _choice(index: int, text: str, reason: FinishReason | None) -> Json:
+def _choice(
+    index: int, text: str, reason: FinishReason | None, logprobs: Json | None = None
+) -> Json:
     return {
         "text": text,
         "finish_reason": None if reason is None else reason.value,
         "index": index,
-        "logprobs": None,
+        "logprobs": logprobs,
     }
 
 
+def _rivals(token: TokenLogprob) -> dict[str, float]:
+    """The strongest tokens, the chosen one among them. Of two that are spelled alike the stronger counts."""
+    rivals = {top.token: finite(top.logprob) for top in reversed(token.top)}
+    rivals.setdefault(token.token, finite(token.logprob))
+    return rivals
+
+
 class _TextChunks:
-    def __init__(self, model: str, identity: Identity) -> None:
-        self._model = model
+    def __init__(self, call: Call, identity: Identity) -> None:
+        self._model = call.request.model
+        self._echo = call.echo
+        self._rivals = call.request.top_logprobs
+        self._scored_characters: dict[int, int] = {}
         self._created = identity.created
         self._id = _ID_PREFIX + identity.request_id
 
-    def opening(self, choice: int) -> None:
-        """A choice begins with its text."""
+    def opening(self, choice: int) -> Json | None:
+        return self.chunk([_choice(choice, self._echo, None)]) if self._echo else None
 
     def delta(self, choice: int, text: str, logprobs: Json | None) -> Json:
-        return self.chunk([_choice(choice, text, None)])
+        return self.chunk([_choice(choice, text, None, logprobs)])
+
+    def logprobs(self, choice: int, tokens: Sequence[TokenLogprob]) -> Json:
+        """The form of this endpoint: four lists; an offset counts the characters of the answer before a token."""
+        offset = self._scored_characters.get(choice, 0)
+        offsets = []
+        for token in tokens:
+            offsets.append(offset)
+            # A character may be spread over tokens: it belongs to the one that holds its first byte.
+            offset += sum(byte & 0xC0 != 0x80 for byte in token.bytes)
+        self._scored_characters[choice] = offset
+        return {
+            "tokens": [token.token for token in tokens],
+            "token_logprobs": [finite(token.logprob) for token in tokens],
+            "top_logprobs": [_rivals(token) for token in tokens] if self._rivals else None,
+            "text_offset": offsets,
+        }
+
+    def reasoning(self, choice: int, text: str) -> Json:
+        raise TypeError("raw text has no thoughts")
+
+    def tool_call(self, event: ToolCallStart | ToolCallDelta) -> Json:
+        raise TypeError("raw text calls nothing")
 
     def finish(self, choice: int, reason: FinishReason) -> Json:
         return self.chunk([_choice(choice, "", reason)])
