@@ -8,6 +8,7 @@ import typer
 from ownstudio import __version__
 from ownstudio.cli import key, model
 from ownstudio.cli.common import ConfigOption, DataOption, load
+from ownstudio.cli.conformance import conformance
 
 app = typer.Typer(
     name="ownstudio",
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.add_typer(key.app, name="key")
 app.add_typer(model.app, name="model")
+app.command()(conformance)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ownstudio.accounts.keys import Keyring
 from ownstudio.dialects import Dialect
+from ownstudio.dialects.dashscope_errors import error_body as native_error_body
 from ownstudio.dialects.openai_chat import OpenAIChat
 from ownstudio.dialects.openai_errors import error_body
 from ownstudio.dialects.openai_models import model_entry, models_page
@@ -19,6 +20,8 @@ from ownstudio.service.studio import Studio
 from ownstudio.web.exchange import JSON, Exchange, Header, OpenStreams
 from ownstudio.web.gateway import EXCHANGE, Area, Gateway
 from ownstudio.web.generate import Generate
+from ownstudio.web.native import native_area
+from ownstudio.web.native_socket import NativeSocket
 
 METRICS_TYPE: Header = (b"content-type", CONTENT_TYPE.encode())
 
@@ -28,7 +31,7 @@ def gateway(
 ) -> ASGIApp:
     """The whole application."""
 
-    def generate(name: str, dialect: Dialect) -> ASGIApp:
+    def generate(name: str, dialect: Dialect) -> Generate:
         return Generate(name, dialect, studio, streams, body_bytes_max)
 
     def scrape(_: Scope) -> bytes:
@@ -51,6 +54,7 @@ def gateway(
         ],
         redirect_slashes=False,
     )
+    native = native_area(studio, generate, body_bytes_max)
     operator = Router(
         [
             Route("/health", Health(studio), methods=["GET"]),
@@ -62,11 +66,12 @@ def gateway(
         [
             Mount("/compatible-mode/v1", Area(openai, error_body, keyring)),
             Mount("/v1", Area(openai, error_body, keyring)),
-            Mount("/", Area(operator, error_body, None)),
+            Mount("/api/v1", Area(native, native_error_body, keyring)),
         ],
         redirect_slashes=False,
+        default=Area(operator, error_body, None),
     )
-    return Gateway(areas, metrics)
+    return Gateway(areas, NativeSocket(studio, keyring, body_bytes_max), metrics)
 
 
 class Page:

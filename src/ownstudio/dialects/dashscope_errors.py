@@ -1,0 +1,79 @@
+"""Errors in the native dialect: `code`, `message` and `request_id`, the same before a stream and within it.
+
+The table is total over `ErrorKind`. Words that the real service misspells stay misspelled, since programs
+compare them. Messages that it takes from its algorithm layer carry that layer's prefix
+(`StudioError.from_engine`). No key is ever null, and none but these three is sent.
+"""
+
+import msgspec
+from msgspec import Struct
+
+from ownstudio.core.errors import ErrorKind, StudioError
+from ownstudio.dialects.openai_stream import one_line
+
+_INVALID = "InvalidParameter"
+_ALGORITHM_PARAMETER = "<400> InternalError.Algo.InvalidParameter: "
+_ALGORITHM = "<500> InternalError.Algo: "
+
+
+class _Row(Struct, frozen=True):
+    """How one kind is worded.
+
+    `message` replaces that of the error where the two dialects have different sentences; `prefix` goes
+    before the message of errors that an engine raised.
+    """
+
+    code: str
+    message: str = ""
+    prefix: str = ""
+
+
+ERRORS: dict[ErrorKind, _Row] = {
+    ErrorKind.INVALID_BODY: _Row(_INVALID),
+    ErrorKind.INVALID_PARAMETER: _Row(_INVALID, prefix=_ALGORITHM_PARAMETER),
+    ErrorKind.MISSING_PARAMETER: _Row(_INVALID),
+    ErrorKind.CONTEXT_TOO_LONG: _Row(_INVALID, prefix=_ALGORITHM_PARAMETER),
+    ErrorKind.INVALID_API_KEY: _Row("InvalidApiKey", "Invalid API-key provided."),
+    ErrorKind.MISSING_API_KEY: _Row("InvalidApiKey", "No API-key provided."),
+    ErrorKind.ACCESS_DENIED: _Row("AccessDenied"),
+    ErrorKind.MODEL_NOT_FOUND: _Row(_INVALID, "Model not exist."),
+    ErrorKind.MODEL_NOT_SUPPORTED: _Row(_INVALID),
+    ErrorKind.NOT_FOUND: _Row("NotFound"),
+    ErrorKind.METHOD_NOT_ALLOWED: _Row(_INVALID),
+    ErrorKind.BODY_TOO_LARGE: _Row(_INVALID),
+    ErrorKind.INTERNAL: _Row("InternalError", prefix=_ALGORITHM),
+    ErrorKind.ENGINE_FAILED: _Row("InternalError.Algo", prefix=_ALGORITHM),
+    ErrorKind.TIMEOUT: _Row("RequestTimeOut"),
+    ErrorKind.ENGINE_UNAVAILABLE: _Row("ModelUnavailable"),
+    ErrorKind.OVERLOADED: _Row("ServiceUnavailable"),
+    ErrorKind.SHUTTING_DOWN: _Row("ServiceUnavailable"),
+}
+
+# What lacks these has codes of its own.
+_CODES_OF_MISSING = {"model": "BadRequest.EmptyModel", "input": "BadRequest.EmptyInput"}
+
+
+def error_code(error: StudioError) -> str:
+    if error.kind is ErrorKind.MISSING_PARAMETER and error.param in _CODES_OF_MISSING:
+        return _CODES_OF_MISSING[error.param]
+    return ERRORS[error.kind].code
+
+
+def error_message(error: StudioError) -> str:
+    row = ERRORS[error.kind]
+    if row.message:
+        return row.message
+    return row.prefix + error.message if error.from_engine else error.message
+
+
+def error_body(error: StudioError, request_id: str) -> bytes:
+    """The JSON of one error, on one line whatever a reader takes for a line end."""
+    return one_line(
+        msgspec.json.encode(
+            {
+                "code": error_code(error),
+                "message": error_message(error),
+                "request_id": request_id,
+            }
+        )
+    )
