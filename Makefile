@@ -15,13 +15,13 @@ $(BIN)/python:
 # A stamp newer than its requirements means that they are installed.
 $(VENV)/.serve: requirements.txt pyproject.toml | $(BIN)/python
 	@echo "Installing Ownstudio into $(VENV) ..."
-	$(BIN)/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements.txt
-	$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements.txt
+	@$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.serve
 	@echo "Installing the tools for tests and checks into $(VENV) ..."
-	$(BIN)/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements-dev.txt
+	@$(BIN)/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements-dev.txt
 	@touch $@
 
 setup: $(VENV)/.serve  ## set up what is missing in .venv
@@ -47,6 +47,9 @@ fmt: $(VENV)/.dev  ## format and fix what can be fixed
 docs: $(VENV)/.serve  ## write the generated pages anew
 	$(BIN)/python -m ownstudio.app.documents
 
+fuzz: $(VENV)/.dev  ## a minute of random cuts through the parser of answers
+	$(BIN)/python tests/qwen/fuzz_parser.py 60
+
 bench: $(VENV)/.dev  ## the budgets, as ratios measured side by side
 	$(BIN)/python -m benchmarks
 
@@ -57,4 +60,4 @@ lock: $(VENV)/.dev  ## pin the dependencies anew
 clean:  ## remove what setup made
 	rm -rf $(VENV)
 
-.PHONY: help setup dev serve test check fmt docs bench lock clean
+.PHONY: help setup dev serve test check fmt docs fuzz bench lock clean

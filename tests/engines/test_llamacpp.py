@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 import ownstudio
-from ownstudio.core.request import EngineRequest, Sampling
+from ownstudio.core.request import EngineRequest, Sampling, Tool
 from ownstudio.engines.base import (
     Chunk,
     EngineDied,
@@ -29,6 +29,8 @@ from ownstudio.engines.base import (
 )
 from ownstudio.engines.llamacpp import EngineBounds, LlamaCppEngine, fault_in
 from ownstudio.engines.worker import WorkerOptions
+from ownstudio.qwen.grammar import call_grammar
+from ownstudio.qwen.tools import ToolForm
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -341,15 +343,124 @@ async def test_a_model_that_does_not_load_is_named_with_its_fault(
     assert str(tmp_path) not in words
 
 
+async def test_a_worker_that_hangs_before_a_first_token_is_replaced(tmp_path: Path) -> None:
+    bounds = EngineBounds(probe_after_s=0.3, probe_s=0.3)
+    engine = LlamaCppEngine(OPTIONS._replace(slots=2), tmp_path, bounds=bounds)
+    async with closing(engine):
+        await engine.ready()
+        pid = engine.supervisor.pid()
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        begun = time.monotonic()
+        with pytest.raises(EngineDied):
+            await answer(engine, request(1000))
+        assert time.monotonic() - begun < 3.0
+        assert (await answer(engine, request(max_tokens=2)))[-1].finish
+        assert (await engine.supervisor.ensure_ready()).number == 2
+
+
+async def test_clients_without_patience_do_not_keep_a_hanging_worker(tmp_path: Path) -> None:
+    bounds = EngineBounds(probe_after_s=0.3, probe_s=0.3)
+    engine = LlamaCppEngine(OPTIONS._replace(slots=2), tmp_path, bounds=bounds)
+    async with closing(engine):
+        incarnation = await engine.supervisor.ensure_ready()
+        pid = engine.supervisor.pid()
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(answer(engine, request(1000)), 0.05)
+        assert await engine.supervisor.wait_left(incarnation, 3.0)
+
+
+async def test_a_worker_deep_in_a_prefill_is_asked_and_left_alone(tmp_path: Path) -> None:
+    """Its first token comes later than a silence may last, but its progress is reported."""
+    bounds = EngineBounds(probe_after_s=0.1, gap_s=1.0)
+    engine = LlamaCppEngine(OPTIONS._replace(slots=1, context=4096), tmp_path, bounds=bounds)
+    async with closing(engine):
+        facts = await engine.ready()
+        begun = time.monotonic()
+        assert await answer(engine, request(0, length=facts.context - 8, max_tokens=1))
+        assert time.monotonic() - begun > bounds.gap_s
+        assert (await engine.supervisor.ensure_ready()).number == 1
+
+
+@pytest.mark.parametrize("lost", ["socket", "directory"])
+async def test_a_lost_socket_is_made_anew(tmp_path: Path, lost: str) -> None:
+    engine = LlamaCppEngine(OPTIONS._replace(slots=1), tmp_path / "run")
+    async with closing(engine):
+        await engine.ready()
+        engine.socket_path.unlink()
+        if lost == "directory":
+            engine.socket_path.parent.rmdir()
+        with pytest.raises(EngineDied):
+            await answer(engine, request(1000))
+        assert (await answer(engine, request(max_tokens=2)))[-1].finish
+        assert (await engine.supervisor.ensure_ready()).number == 2
+        assert engine.socket_path.parent.stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_worker_ends_at_once_even_while_it_writes(tmp_path: Path) -> None:
+    engine = LlamaCppEngine(OPTIONS, tmp_path)
+    async with closing(engine), aclosing(engine.stream(long_request(1000))) as stream:
+        await anext(stream)
+        begun = time.monotonic()
+        await engine.close()
+        assert time.monotonic() - begun < 1.0
+
+
+TOOLS = [Tool(name="now", parameters='{"type": "object", "properties": {}}')]
+
+
+async def test_a_grammar_holds_from_the_first_token_to_the_end(engine: LlamaCppEngine) -> None:
+    forced = call_grammar(TOOLS, ToolForm.JSON, lazy=False)
+    asked = request(9800, grammar=forced.text, max_tokens=200, sampling=Sampling(temperature=50.0))
+    chunks = await answer(engine, asked)
+    call = text(chunks)
+    assert call.startswith("<tool_call>\n")
+    assert call.endswith("\n</tool_call>")
+    assert msgspec.json.decode(call[len("<tool_call>\n") : -len("\n</tool_call>")]) == {
+        "name": "now",
+        "arguments": {},
+    }
+    assert chunks[-1].finish is EngineFinish.END_TOKEN
+
+
+async def test_a_grammar_whose_trigger_is_one_token_may_wait_for_it(engine: LlamaCppEngine) -> None:
+    lazy = call_grammar(TOOLS, ToolForm.JSON, lazy=True)
+    assert lazy.trigger
+    asked = request(9900, grammar=lazy.text, grammar_trigger=lazy.trigger)
+    # Nothing was triggered, so nothing was held.
+    assert text(await answer(engine, asked)) == text(await answer(engine, request(9900)))
+
+
+async def test_a_death_from_outside_is_not_explained_by_the_log() -> None:
+    refused = (
+        "0.00.1 E srv    send_error: task id = 1, error: request (513 tokens) exceeds the context\n"
+        "0.00.2 W srv          stop: cancel task, id_task = 1\n"
+    )
+    assert fault_in(refused, -signal.SIGSEGV, Path("/m/x.gguf")) == ""
+    assert fault_in(refused, None, Path("/m/x.gguf")) == ""
+    failed = "0.00.3 E ggml: out of memory\n"
+    assert fault_in(failed, -signal.SIGKILL, Path("/m/x.gguf")) == ""
+    assert fault_in(refused + failed, -signal.SIGABRT, Path("/m/x.gguf")) == "x.gguf: out of memory"
+
+
+async def test_a_worker_that_ends_by_itself_is_explained_by_its_last_line() -> None:
+    log = "0.00.1 W load: odd\nthe worker could not start: no such thing\n"
+    words = fault_in(log, 1, Path("/m/x.gguf"))
+    assert words == "x.gguf: the worker could not start: no such thing"
+    assert fault_in("", 1, Path("/m/x.gguf")) == ""
+
+
 async def test_the_first_error_of_a_log_is_the_fault() -> None:
     log = (
         "0.00.1 W load: control-looking token\n"
         "0.00.2 E llama_model_load: error loading model: tensor 'a' is missing\n"
         "0.00.3 E srv init: exiting due to model loading error\n"
     )
-    assert fault_in(log, Path("/m/x.gguf")) == "x.gguf: tensor 'a' is missing"
+    assert fault_in(log, 1, Path("/m/x.gguf")) == "x.gguf: tensor 'a' is missing"
     assert (
-        fault_in("GGML_ASSERT(n > 0) failed\n", Path("/m/x.gguf"))
+        fault_in("GGML_ASSERT(n > 0) failed\n", -signal.SIGABRT, Path("/m/x.gguf"))
         == "x.gguf: GGML_ASSERT(n > 0) failed"
     )
 

@@ -92,6 +92,19 @@ def test_penalties_reach_over_the_whole_context() -> None:
     assert body()["repeat_last_n"] == 0
 
 
+def test_the_trigger_of_a_lazy_grammar_may_be_a_single_token() -> None:
+    lazy = msgspec.json.decode(
+        encode_request(
+            request(grammar='root ::= "<tool_call>"', grammar_trigger="<tool_call>"), FACTS
+        )
+    )
+    assert lazy["grammar_lazy"]
+    assert lazy["grammar_triggers"] == [{"value": "<tool_call>", "type": 1}]
+    assert lazy["preserved_tokens"] == ["<tool_call>"]
+    forced = msgspec.json.decode(encode_request(request(grammar='root ::= "a"'), FACTS))
+    assert (forced["grammar_lazy"], forced["preserved_tokens"]) == (False, [])
+
+
 @given(st.integers(0, 2**64 - 1), st.integers(0, 15))
 def test_no_choice_of_any_seed_becomes_the_engines_random_seed(seed: int, choice: int) -> None:
     assert engine_seed(seed) + choice < 2**32 - 1

@@ -36,7 +36,7 @@ async def supervise() -> AsyncGenerator[MakeSupervisor, None]:
             command=[sys.executable, "-c", script],
             environment=dict(os.environ),
             socket_path=socket_path,
-            explain=lambda log: log.strip().rpartition("\n")[2],
+            explain=lambda log, status: log.strip().rpartition("\n")[2],
         )
         made.append(Supervisor(spec, bounds))
         return made[-1]
@@ -144,11 +144,36 @@ async def test_a_crash_loop_is_refused_at_once_with_the_reason_and_tried_again_l
         await crash_until_refused(supervisor)
     assert supervisor.state() is EngineState.FAILED
     begun = time.monotonic()
-    with pytest.raises(EngineUnavailable):
+    with pytest.raises(EngineUnavailable) as refusal:
         await supervisor.ensure_ready()
+    assert refusal.value.retry_after_s is not None
+    assert 0 < refusal.value.retry_after_s <= 2 * BOUNDS.backoff_s
     assert time.monotonic() - begun < 0.1
     await until(lambda: supervisor.state() is not EngineState.FAILED)
     assert time.monotonic() - begun > BOUNDS.backoff_s
+
+
+async def test_a_refusal_says_how_much_of_the_back_off_is_left(supervise: MakeSupervisor) -> None:
+    supervisor = supervise("import sys; sys.exit(1)", SupervisorBounds(start_s=5.0, backoff_s=9.0))
+    left_s: list[float] = []
+    for _ in range(2):
+        with pytest.raises(EngineUnavailable) as refusal:
+            await supervisor.ensure_ready()
+        assert refusal.value.retry_after_s is not None
+        left_s.append(refusal.value.retry_after_s)
+        await asyncio.sleep(0.1)
+    assert 8 < left_s[0] <= 9
+    assert left_s[1] <= left_s[0] - 0.1
+
+
+async def test_a_stop_is_no_promise_of_a_next_try(supervise: MakeSupervisor) -> None:
+    supervisor = supervise("import time; time.sleep(60)")
+    waiter = asyncio.ensure_future(supervisor.ensure_ready())
+    await asyncio.sleep(0)
+    await supervisor.stop()
+    with pytest.raises(EngineUnavailable) as refusal:
+        await waiter
+    assert refusal.value.retry_after_s is None
 
 
 async def test_a_child_that_stayed_healthy_is_forgiven(supervise: MakeSupervisor) -> None:
@@ -157,18 +182,32 @@ async def test_a_child_that_stayed_healthy_is_forgiven(supervise: MakeSupervisor
     for number in (1, 2, 3):
         incarnation = await supervisor.ensure_ready()
         assert incarnation.number == number
-        supervisor.kill(incarnation)
+        supervisor.kill(incarnation, "hangs")
         assert await supervisor.wait_left(incarnation, 2.0)
 
 
 async def test_an_old_incarnation_cannot_kill_a_new_one(supervise: MakeSupervisor) -> None:
     supervisor = supervise(READY + WAIT)
     first = await supervisor.ensure_ready()
-    supervisor.kill(first)
+    supervisor.kill(first, "hangs")
     await supervisor.wait_left(first, 2.0)
     second = await supervisor.ensure_ready()
-    supervisor.kill(first)
+    supervisor.kill(first, "hangs")
     assert not await supervisor.wait_left(second, 0.1)
+
+
+async def test_whoever_finds_a_child_hanging_it_is_killed_once_and_the_fault_is_named(
+    supervise: MakeSupervisor, caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor = supervise(READY + WAIT, SupervisorBounds(start_s=5.0, backoff_s=60.0))
+    for _ in range(2):  # the second death is one too many to be tried again at once
+        incarnation = await supervisor.ensure_ready()
+        for _ in range(3):
+            supervisor.kill(incarnation, "hangs")
+        assert await supervisor.wait_left(incarnation, 2.0)
+    assert caplog.messages.count("child hangs and is killed") == 2
+    with pytest.raises(EngineUnavailable, match="child was killed because it hangs"):
+        await supervisor.ensure_ready()
 
 
 async def test_a_start_that_fails_tells_all_waiters_why(supervise: MakeSupervisor) -> None:
@@ -234,3 +273,25 @@ async def test_a_stale_socket_is_removed(supervise: MakeSupervisor, tmp_path: Pa
     await supervisor.ensure_ready()
     await supervisor.stop()
     assert not stale.exists()
+
+
+async def test_the_sockets_directory_is_made_anew_and_private(
+    supervise: MakeSupervisor, tmp_path: Path
+) -> None:
+    directory = tmp_path / "run"
+    supervisor = supervise(READY + WAIT, socket_path=directory / "child.sock")
+    for _ in range(2):
+        await supervisor.ensure_ready()
+        assert directory.stat().st_mode & 0o777 == 0o700
+        await supervisor.stop()
+        directory.rmdir()
+
+
+async def test_a_directory_that_cannot_be_made_is_a_failed_start(
+    supervise: MakeSupervisor, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    supervisor = supervise(READY + WAIT, socket_path=tmp_path / "file" / "run" / "child.sock")
+    with pytest.raises(EngineUnavailable, match="could not be run: Not a directory"):
+        await supervisor.ensure_ready()
+    assert supervisor.state() is EngineState.FAILED

@@ -6,14 +6,18 @@ from rich.console import Console
 from rich.text import Text
 
 from ownstudio.service.studio import Studio
+from ownstudio.settings import Settings
+
+BUNDLED = "bundled"
 
 
-def print_banner(studio: Studio, base: str, data: Path, key_file: Path) -> None:
+def print_banner(studio: Studio, base: str, settings: Settings, key_file: Path) -> None:
     """`base` is such as http://127.0.0.1:8000; `key_file` holds the first key, if it still lies there."""
     console = Console(stderr=False, soft_wrap=True, highlight=False)
     line = console.print
     line(Text(f"Ownstudio answers on {base}", style="bold green"))
     line(f"  OpenAI base URL   {base}/compatible-mode/v1   (also {base}/v1)")
+    line(f"  DashScope         {base}/api/v1")
     for name, deployment in studio.deployments.items():
         answers = ", ".join(studio.names_of(name)[:4])
         more = len(studio.names_of(name)) - 4
@@ -21,13 +25,17 @@ def print_banner(studio: Studio, base: str, data: Path, key_file: Path) -> None:
             f"  {name}: {deployment.slots.slots} slots of {deployment.context} tokens, answers {answers}"
             + (f" and {more} more" if more > 0 else "")
         )
+        if settings.deployments[name].weights == BUNDLED:
+            line(
+                "    a very small model, for trying clients; for real answers: ownstudio model pull"
+            )
     for name, fault in studio.faults.items():
         line(Text(f"  {name} cannot answer: {fault}", style="bold red"))
     if key_file.exists():
         line(f"  First key         {key_file}")
         key = f"$(cat {key_file})"
     else:
-        line(f"  Keys              ownstudio key create --data {data}")
+        line(f"  Keys              ownstudio key create --data {settings.data}")
         key = "$DASHSCOPE_API_KEY"
     line("Try it:")
     line(

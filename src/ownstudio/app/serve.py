@@ -77,7 +77,7 @@ async def _serve(settings: Settings) -> int:
             async with listening(application, host, port) as server:
                 stop = asyncio.ensure_future(stopping.wait())
                 await _first_of(started, stop)
-                print_banner(studio, _base_url(host, port), settings.data, directory.first_key)
+                print_banner(studio, _base_url(host, port), settings, directory.first_key)
                 await stop
                 await _drain(server, studio, settings.server.shutdown_grace_s)
         finally:

@@ -57,7 +57,14 @@ class EngineRefused(Exception):
 
 
 class EngineUnavailable(Exception):
-    """The engine cannot be started; the text names the fault and is safe to show."""
+    """The engine cannot be started; the text names the fault and is safe to show.
+
+    `retry_after_s` is how many seconds from now it is tried again, where that is known.
+    """
+
+    def __init__(self, fault: str, retry_after_s: float | None = None) -> None:
+        super().__init__(fault)
+        self.retry_after_s = retry_after_s
 
 
 class Engine(Protocol):

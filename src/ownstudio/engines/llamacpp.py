@@ -4,6 +4,7 @@
 * A request has a connection of its own. The worker closes it after each stream, and closing it from here is how a
   request is aborted.
 * A stream in which some choice has no last event is a crash, however politely it ended.
+* A worker that hangs, or whose socket is gone, is ended: the next request meets a fresh one.
 
 What it cannot do: penalties look at the prompt's tokens too; log probabilities are those of the model, before
 penalties and temperature, with no entry for a token that ended inside a character; a hang-up during the prefill is
@@ -15,6 +16,7 @@ import json
 import os
 import re
 import secrets
+import signal
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -36,6 +38,7 @@ from ownstudio.engines.base import (
     EngineState,
     EngineUnavailable,
 )
+from ownstudio.engines.hangwatch import HangWatch
 from ownstudio.engines.llamacpp_wire import (
     ChoiceReader,
     ErrorBody,
@@ -50,8 +53,14 @@ _SOCKET_PATH_BYTES_MAX = 100
 _ERROR_BYTES_MAX = 64 * 1024
 _CONNECT_S_MAX = 10.0
 _EXIT_NOTICE_S_MAX = 1.0
+# No later try to connect will do better. A full backlog, or too many open files here, will pass.
+_SOCKET_LOST = (FileNotFoundError, NotADirectoryError, ConnectionRefusedError, PermissionError)
 _FAULT_CHARS_MAX = 300
-_LOGGED_ERROR = re.compile(r"^\S+ E [^:]*: *(?:error loading model: *)?(.+)$", re.MULTILINE)
+# Of a request that is refused, too, an error is logged; no worker ends of these.
+_LOGGED_ERROR = re.compile(
+    r"^\S+ E (?!srv +(?:send_error|process_sing):)[^:]*: *(?:error loading model: *)?(.+)$",
+    re.MULTILINE,
+)
 _ASSERTION = re.compile(r"(GGML_ASSERT\(.*\) failed)")
 
 
@@ -59,11 +68,15 @@ class EngineBounds(Struct, frozen=True):
     """How long a request may go without a chunk, in seconds.
 
     `first_chunk_s` holds until its first: the wait for a slot and the whole prefill. `gap_s` holds from chunk
-    to chunk, where the prefill of others falls in; a worker that is silent for longer is ended and started anew.
+    to chunk, where the prefill of others falls in; a worker that sends nothing to anybody for as long, not even that
+    a prefill goes on, is ended and started anew. After `probe_after_s` of such silence it must answer a question
+    within `probe_s`.
     """
 
     first_chunk_s: float = 600.0
     gap_s: float = 300.0
+    probe_after_s: float = 10.0
+    probe_s: float = 5.0
 
 
 class _BrokenOff(Exception):
@@ -73,8 +86,8 @@ class _BrokenOff(Exception):
 class LlamaCppEngine:
     """One model on llama.cpp. Implements `ownstudio.engines.base.Engine`.
 
-    `runtime_dir` must belong to this process alone: it is made private (0700), and a socket that an earlier one
-    left in it under this `name` is removed.
+    `runtime_dir` must belong to this process alone: at each start it is made if need be, and made private (0700), and
+    a socket that an earlier one left in it under this `name` is removed.
     """
 
     def __init__(
@@ -91,10 +104,9 @@ class LlamaCppEngine:
         self.socket_path = runtime_dir.absolute() / f"{name}.sock"
         if len(os.fsencode(self.socket_path)) > _SOCKET_PATH_BYTES_MAX:
             raise ValueError(f"{self.socket_path}: longer than {_SOCKET_PATH_BYTES_MAX} bytes")
-        runtime_dir.mkdir(parents=True, exist_ok=True)
-        runtime_dir.chmod(0o700)
         self.key = secrets.token_urlsafe(24)
         self._session: aiohttp.ClientSession | None = None
+        self._watched: tuple[Incarnation, HangWatch] | None = None
         spec = worker_spec(name, options, self.socket_path, self.key)
         self.supervisor = Supervisor(spec, supervision)
 
@@ -108,6 +120,9 @@ class LlamaCppEngine:
     async def close(self) -> None:
         """End the worker and, with it, whatever still streams."""
         await self.supervisor.stop()
+        if self._watched:
+            self._watched[1].close()
+            self._watched = None
         if self._session:
             await self._session.close()
             self._session = None
@@ -118,26 +133,30 @@ class LlamaCppEngine:
         Raises EngineUnavailable too, and ValueError for a number that native code must not see.
         """
         incarnation = await self.supervisor.ensure_ready()
+        watch = self._watch(incarnation)
         body = encode_request(request, _facts(incarnation))
         reader = ChoiceReader(request)
+        signs = watch.signs
         try:
-            async with self._answer(body) as response:
+            async with self._answer(body, watch) as response:
                 decoder = SSEDecoder()
                 while reader.open_choices:
-                    chunks = await self._next_chunks(response, decoder, reader)
+                    chunks = await self._next_chunks(response, decoder, reader, watch)
                     yield chunks
+                    signs = watch.signs
         except TimeoutError as silence:
-            raise await self._silent(incarnation, reader) from silence
+            raise await self._silent(incarnation, reader, watch.signs > signs) from silence
         except (_BrokenOff, aiohttp.ClientError, OSError) as fault:
-            # The socket closes before the exit is known, and whoever tries again must not meet the dead worker.
-            await self.supervisor.wait_left(incarnation, _EXIT_NOTICE_S_MAX)
-            raise EngineDied(f"the stream broke off: {fault}") from fault
+            raise await self._broken_off(incarnation, fault) from fault
 
     @asynccontextmanager
-    async def _answer(self, body: bytes) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+    async def _answer(
+        self, body: bytes, watch: HangWatch
+    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
         """An accepted request. Leaving closes its connection, which aborts what still runs of it."""
         async with asyncio.timeout(self._bounds.first_chunk_s):
-            response = await self._client().post("http://worker/completion", data=body)
+            with watch.waiting():
+                response = await self._client().post("http://worker/completion", data=body)
         try:
             if response.status != HTTPStatus.OK:
                 async with asyncio.timeout(self._bounds.gap_s):
@@ -148,15 +167,20 @@ class LlamaCppEngine:
             response.close()
 
     async def _next_chunks(
-        self, response: aiohttp.ClientResponse, decoder: SSEDecoder, reader: ChoiceReader
+        self,
+        response: aiohttp.ClientResponse,
+        decoder: SSEDecoder,
+        reader: ChoiceReader,
+        watch: HangWatch,
     ) -> list[Chunk]:
-        """Read until there is at least one chunk: pings and events without text are no progress."""
+        """Read until there is at least one chunk. Events without text are signs of life, but no progress."""
         chunks: list[Chunk] = []
         async with asyncio.timeout(
             self._bounds.gap_s if reader.started else self._bounds.first_chunk_s
         ):
             while not chunks:
-                data = await response.content.readany()
+                with watch.waiting():
+                    data = await response.content.readany()
                 if not data:
                     raise _BrokenOff("it ended before its last event")
                 try:
@@ -164,18 +188,64 @@ class LlamaCppEngine:
                         event = decode_event(payload)
                         if event.error:
                             raise _refusal(event.error, event.error.code)
+                        watch.heard()
                         chunks += reader.feed(event)
                 except (msgspec.MsgspecError, ValueError) as fault:
                     raise _BrokenOff(f"it is not what llama.cpp sends: {fault}") from fault
         return chunks
 
-    async def _silent(self, incarnation: Incarnation, reader: ChoiceReader) -> Exception:
-        """Before its first chunk a request may merely wait for others; after it, the worker must be hanging."""
-        if not reader.started:
+    async def _silent(
+        self, incarnation: Incarnation, reader: ChoiceReader, others_heard: bool
+    ) -> Exception:
+        """The end of a stream whose time is over. Where nobody heard the worker either, it hangs."""
+        if not others_heard:
+            await self._end(incarnation, "hangs")
+        elif not reader.started:
             return EngineUnavailable(f"no token came within {self._bounds.first_chunk_s:g} s")
-        self.supervisor.kill(incarnation)
+        waited_s = self._bounds.gap_s if reader.started else self._bounds.first_chunk_s
+        return EngineDied(f"no token came for {waited_s:g} s")
+
+    async def _broken_off(self, incarnation: Incarnation, fault: Exception) -> EngineDied:
+        """The end of a stream without its connection. Whoever tries again must not meet the same worker."""
+        # The socket closes before the exit is known.
+        left = await self.supervisor.wait_left(incarnation, _EXIT_NOTICE_S_MAX)
+        if (
+            not left
+            and isinstance(fault, aiohttp.ClientConnectorError)
+            and isinstance(fault.os_error, _SOCKET_LOST)
+        ):
+            await self._end(incarnation, "has lost its socket")
+        return EngineDied(f"the stream broke off: {fault}")
+
+    async def _end(self, incarnation: Incarnation, fault: str) -> None:
+        self.supervisor.kill(incarnation, fault)
         await self.supervisor.wait_left(incarnation, _EXIT_NOTICE_S_MAX)
-        return EngineDied(f"no token came for {self._bounds.gap_s:g} s")
+
+    def _watch(self, incarnation: Incarnation) -> HangWatch:
+        """The one watch over this life of the worker."""
+        if self._watched and self._watched[0] == incarnation:
+            return self._watched[1]
+        if self._watched:
+            self._watched[1].close()
+        watch = HangWatch(
+            self._answers,
+            lambda: self.supervisor.kill(incarnation, "hangs"),
+            probe_after_s=self._bounds.probe_after_s,
+            silence_s=self._bounds.gap_s,
+        )
+        self._watched = incarnation, watch
+        return watch
+
+    async def _answers(self) -> bool:
+        """Whether the worker answers HTTP, which it does also while it computes."""
+        try:
+            async with (
+                asyncio.timeout(self._bounds.probe_s),
+                self._client().get("http://worker/health"),
+            ):
+                return True
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            return False
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -199,17 +269,24 @@ def worker_spec(name: str, options: WorkerOptions, socket_path: Path, key: str) 
         command=[sys.executable, "-P", worker.__file__, arguments],
         environment={**os.environ, worker.KEY_VARIABLE: key},
         socket_path=socket_path,
-        explain=lambda log: fault_in(log, Path(options.model_path)),
+        explain=lambda log, status: fault_in(log, status, Path(options.model_path)),
     )
 
 
-def fault_in(log: str, model_path: Path) -> str:
-    """The words of a worker's log that say why it ended, naming the model's file without its directories."""
+def fault_in(log: str, status: int | None, model_path: Path) -> str:
+    """The words of a worker's log that say why it ended, naming the model's file without its directories.
+
+    None for a worker that was killed from outside, of which its log knows nothing; nor does the last line
+    say more than the exit status, unless the worker itself chose to end.
+    """
+    if status == -signal.SIGKILL:
+        return ""
     # The first error is the cause; those after it say only that something failed.
     found = _LOGGED_ERROR.search(log) or _ASSERTION.search(log)
-    words = found[1] if found else (log.splitlines() or [""])[-1]
-    words = words.strip()[:_FAULT_CHARS_MAX].replace(str(model_path), model_path.name)
-    return f"{model_path.name}: {words}" if model_path.name not in words else words
+    last = (log.splitlines() or [""])[-1] if status is not None and status >= 0 else ""
+    words = (found[1] if found else last).strip()[:_FAULT_CHARS_MAX]
+    words = words.replace(str(model_path), model_path.name)
+    return f"{model_path.name}: {words}" if words and model_path.name not in words else words
 
 
 def _facts(incarnation: Incarnation) -> EngineFacts:

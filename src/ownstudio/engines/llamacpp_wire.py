@@ -62,6 +62,7 @@ class CompletionBody(Struct):
     grammar: str = ""
     grammar_lazy: bool = False
     grammar_triggers: tuple[GrammarTrigger, ...] = ()
+    preserved_tokens: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()
     typical_p: float = 1.0
     top_n_sigma: float = -1.0
@@ -104,6 +105,8 @@ def encode_request(request: EngineRequest, facts: EngineFacts) -> bytes:
         grammar_triggers=(
             (GrammarTrigger(request.grammar_trigger),) if request.grammar_trigger else ()
         ),
+        # A trigger that is one token is refused unless it is among these.
+        preserved_tokens=(request.grammar_trigger,) if request.grammar_trigger else (),
     )
     return _encoder.encode(body)
 

@@ -18,6 +18,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -40,16 +41,18 @@ class SupervisorBounds(Struct, frozen=True):
 
 
 class ChildSpec(Struct, frozen=True):
-    """What to run. `name` is for people; `socket_path` is unlinked before each start and after each end.
+    """What to run. `name` is for people.
 
-    `explain` finds, in the log of a child that died, the words that name the fault; they may be shown to clients.
+    `socket_path` is unlinked before each start and after each end; its directory is made where it is missing, and
+    made private (0700). `explain` finds, in the log of a child that died, the words that name the fault; they may be
+    shown to clients. It is told the exit status too: negative for a signal, None where there is none.
     """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     socket_path: Path | None = None
-    explain: Callable[[str], str] = lambda log: ""
+    explain: Callable[[str, int | None], str] = lambda log, status: ""
 
 
 class Incarnation(Struct, frozen=True):
@@ -60,7 +63,10 @@ class Incarnation(Struct, frozen=True):
 
 
 class _Fault(Struct, frozen=True):
+    """Why no child answers and, on the clock of `time.monotonic`, when the next is tried."""
+
     reason: str
+    retry_at: float | None = None
 
 
 class Supervisor:
@@ -70,6 +76,7 @@ class Supervisor:
         self._log = LogTail(logger.getChild(spec.name))
         self._state = EngineState.STOPPED
         self._number = 0
+        self._condemned = ""
         self._child: Child | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._stopping = False
@@ -80,7 +87,7 @@ class Supervisor:
     async def ensure_ready(self) -> Incarnation:
         """The child that answers, started if none runs; concurrent callers share one start.
 
-        Raises EngineUnavailable where it cannot be started or is waiting out a back-off.
+        Raises EngineUnavailable where it cannot be started or is waiting out a back-off, with what is left of that.
         """
         if self._stopping:
             raise EngineUnavailable(f"{self._spec.name} is stopping")
@@ -90,7 +97,9 @@ class Supervisor:
             self._keeper.add_done_callback(self._keeper_ended)
         outcome = await asyncio.shield(self._outcome)
         if isinstance(outcome, _Fault):
-            raise EngineUnavailable(outcome.reason)
+            retry_at = outcome.retry_at
+            left_s = None if retry_at is None else max(0.0, retry_at - time.monotonic())
+            raise EngineUnavailable(outcome.reason, left_s)
         return outcome
 
     def state(self) -> EngineState:
@@ -117,10 +126,14 @@ class Supervisor:
             return False
         return True
 
-    def kill(self, incarnation: Incarnation) -> None:
-        """End a child that hangs; it is started anew as after a crash. Another incarnation is left alone."""
-        if self._child and self._is_current(incarnation):
-            logger.warning("%s hangs and is killed", self._spec.name)
+    def kill(self, incarnation: Incarnation, fault: str) -> None:
+        """End a child of which `fault` is true, say `hangs`; it is started anew as after a crash.
+
+        Another incarnation is left alone.
+        """
+        if self._child and self._is_current(incarnation) and not self._condemned:
+            logger.warning("%s %s and is killed", self._spec.name, fault)
+            self._condemned = fault
             self._child.kill()
 
     async def stop(self) -> None:
@@ -147,9 +160,10 @@ class Supervisor:
                 if ready_s and failures == 1:
                     await self._reap()
                     continue
-                self._settle(EngineState.FAILED, _Fault(fault))
+                retry_at = time.monotonic() + self._backoff_s(failures)
+                self._settle(EngineState.FAILED, _Fault(fault, retry_at))
                 await self._reap()
-                await asyncio.sleep(self._backoff_s(failures))
+                await asyncio.sleep(retry_at - time.monotonic())
                 self._begin()
         finally:
             await self._reap()
@@ -168,8 +182,9 @@ class Supervisor:
         """One life of a child: why it ended, and for how many seconds it was ready (0 if never)."""
         begun = time.monotonic()
         self._log.clear()
-        self._unlink_socket()
+        self._condemned = ""
         try:
+            self._make_way_for_socket()
             self._child = await Child.spawn(self._spec.command, self._spec.environment, self._log)
             async with asyncio.timeout(self._bounds.start_s):
                 announced = await self._child.ready()
@@ -180,7 +195,7 @@ class Supervisor:
         if announced is None:
             status = await self._child.exited()
             await self._child.drained()
-            return self._fault(f"could not be started: it {_words(status)}"), 0.0
+            return self._fault(f"could not be started: it {_words(status)}", status), 0.0
         self._number += 1
         ready_at = time.monotonic()
         logger.info("%s is ready after %.2f s", self._spec.name, ready_at - begun)
@@ -189,7 +204,9 @@ class Supervisor:
         ready_s = time.monotonic() - ready_at
         self._begin()  # before anything is awaited: nobody may be given the dead child any more
         await self._child.drained()
-        return self._fault(f"{_words(status)} while running"), ready_s
+        if self._condemned:
+            return self._fault(f"was killed because it {self._condemned}", status), ready_s
+        return self._fault(f"{_words(status)} while running", status), ready_s
 
     def _begin(self) -> None:
         self._state = EngineState.STARTING
@@ -213,11 +230,11 @@ class Supervisor:
         doubled = self._bounds.backoff_s * 2.0 ** min(failures - 1, 30)
         return min(doubled, self._bounds.backoff_s_max)
 
-    def _fault(self, what: str) -> str:
+    def _fault(self, what: str, status: int | None = None) -> str:
         """Log what happened with the child's last words; return the sentence that names the fault."""
         tail = self._log.text()
         logger.warning("%s %s; its log ends:\n%s", self._spec.name, what, tail)
-        words = self._spec.explain(tail)
+        words = self._spec.explain(tail, status)
         return f"{self._spec.name} {what}" + (f": {words}" if words else "")
 
     async def _reap(self) -> None:
@@ -225,10 +242,16 @@ class Supervisor:
         if self._child:
             await self._child.stop(self._bounds.stop_grace_s)
             self._child = None
-        self._unlink_socket()
-
-    def _unlink_socket(self) -> None:
         if self._spec.socket_path:
+            with suppress(OSError):  # whatever is left there is the next start's to complain of
+                self._spec.socket_path.unlink()
+
+    def _make_way_for_socket(self) -> None:
+        """Not once but at each start: who cleans up temporary directories may take ours while we run."""
+        if self._spec.socket_path:
+            directory = self._spec.socket_path.parent
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)
             self._spec.socket_path.unlink(missing_ok=True)
 
 

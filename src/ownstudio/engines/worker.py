@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from typing import Any, NamedTuple
 
 KEY_VARIABLE = "OWNSTUDIO_WORKER_KEY"
@@ -24,6 +25,8 @@ READY = "READY "
 _PR_SET_PDEATHSIG = 1
 _LOG_WARNINGS = 2  # the lowest verbosity at which llama.cpp says why a model does not load
 _SPARE_CONNECTIONS = 4
+# llama.cpp's log is written by a thread of its own, which an exit cuts off: it would take the reason with it.
+_LAST_WORDS_S = 0.25
 
 
 class WorkerOptions(NamedTuple):
@@ -127,4 +130,5 @@ if __name__ == "__main__":
     try:
         main()
     except (RuntimeError, OSError, ValueError, TypeError, KeyError) as fault:
+        time.sleep(_LAST_WORDS_S)
         sys.exit(f"the worker could not start: {fault}")

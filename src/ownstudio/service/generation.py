@@ -6,6 +6,7 @@ events, collected.
 """
 
 import asyncio
+import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -252,7 +253,7 @@ class Generation:
                 if last_try:
                     raise unavailable(str(death)) from death
             except EngineUnavailable as fault:
-                raise unavailable(str(fault)) from fault
+                raise unavailable(str(fault), fault.retry_after_s) from fault
             except EngineRefused as refusal:
                 raise StudioError(
                     ErrorKind.INTERNAL,
@@ -298,11 +299,15 @@ def _broken(detail: str) -> StudioError:
     return StudioError(ErrorKind.ENGINE_FAILED, "Inference internal error.", detail=detail)
 
 
-def unavailable(detail: str) -> StudioError:
-    """The refusal of a request whose engine cannot answer; `detail` is for the log."""
+def unavailable(detail: str, retry_after_s: float | None = None) -> StudioError:
+    """The refusal of a request whose engine cannot answer; `detail` is for the log.
+
+    `retry_after_s` is when the engine is next tried, where that is known.
+    """
     return StudioError(
         ErrorKind.ENGINE_UNAVAILABLE,
         "Model is unavailable, please try again later.",
         detail=detail,
-        retry_after=RETRY_AFTER_S,
+        # In whole seconds on the wire; a client that comes a moment too early is refused once more.
+        retry_after=RETRY_AFTER_S if retry_after_s is None else math.ceil(retry_after_s),
     )
