@@ -1,6 +1,7 @@
 """Runs the server: opens everything in order, serves, and closes everything in the opposite order."""
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -75,6 +76,8 @@ async def _serve(settings: Settings) -> int:
         ticking = asyncio.ensure_future(streams.run())
         try:
             async with listening(application, host, port) as server:
+                # Vocabularies live as long as the process: no collection need look at them, the last one least.
+                gc.freeze()
                 stop = asyncio.ensure_future(stopping.wait())
                 await _first_of(started, stop)
                 print_banner(studio, _base_url(host, port), settings, directory.first_key)
