@@ -24,6 +24,7 @@ PROSE = [
     DOCS / "architecture.md",
     DOCS / "dependencies.md",
     DOCS / "glossary.md",
+    DOCS / "limits-and-differences.md",
     DOCS / "scope.md",
     *sorted((DOCS / "decisions").glob("*.md")),
 ]

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,7 +14,6 @@ import pytest
 from support.instance import User
 
 PAGES = Path(__file__).parents[2] / "examples" / "pages"
-NPM_S_MAX = 120.0
 # The samples draw their tokens, so an answer may happen to end before its first word: once, not thrice.
 TRIES = 3
 
@@ -119,6 +117,44 @@ def check_langchain_chunks(output: str) -> None:
     assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"] > 0
 
 
+def check_native_usage(usage: Json) -> None:
+    assert usage["input_tokens"] > 0
+    assert usage["output_tokens"] > 0
+    assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"]
+
+
+def check_native(output: str) -> None:
+    answer = json.loads(output)
+    assert re.fullmatch(r"[0-9a-f-]{36}", answer["request_id"])
+    (choice,) = answer["output"]["choices"]
+    assert choice["message"]["role"] == "assistant"
+    assert choice["finish_reason"] in ("stop", "length", "tool_calls")
+    check_says(choice["message"]["content"] or json.dumps(choice["message"].get("tool_calls", "")))
+    check_native_usage(answer["usage"])
+
+
+def check_native_events(output: str) -> None:
+    *events, rest = output.split("\n\n")
+    assert rest == ""
+    text = ""
+    for number, event in enumerate(events, 1):
+        head, data = event.split("\ndata:")
+        assert head == f"id:{number}\nevent:result\n:HTTP_STATUS/200"
+        answer = json.loads(data)
+        (choice,) = answer["output"]["choices"]
+        text += choice["message"]["content"]
+        ended = choice["finish_reason"] in ("stop", "length")
+        assert ended == (number == len(events))
+        assert ended or choice["finish_reason"] == "null"
+        check_native_usage(answer["usage"])
+    check_says(text)
+
+
+NATIVE: dict[str, Judge] = {
+    "dashscope_coder": check_says,
+    "dashscope_coder_stream": check_report,
+    "dashscope_coder_partial": check_says,
+}
 CODE: dict[str, Judge] = {
     "coder": check_says,
     "coder_stream": check_report,
@@ -128,12 +164,16 @@ CODE: dict[str, Judge] = {
     "coder_completions_prefix": check_says,
     "coder_completions_middle": check_says,
 }
-PYTHON: dict[str, Judge] = CODE | {
-    "chat": check_chat,
-    "chat_stream": check_chunk_lines,
-    "langchain_invoke": check_langchain_answer,
-    "langchain_stream": check_langchain_chunks,
-}
+PYTHON: dict[str, Judge] = (
+    CODE
+    | NATIVE
+    | {
+        "chat": check_chat,
+        "chat_stream": check_chunk_lines,
+        "langchain_invoke": check_langchain_answer,
+        "langchain_stream": check_langchain_chunks,
+    }
+)
 CURL: dict[str, Judge] = {
     "chat": check_chat,
     "chat_stream": lambda output: check_events(output, with_usage=False),
@@ -144,6 +184,15 @@ CURL: dict[str, Judge] = {
     "completions_middle": check_completion,
     "coder_completions_prefix": check_completion,
     "coder_completions_middle": check_completion,
+    "dashscope_coder": check_native,
+    "dashscope_coder_stream": check_native_events,
+    "dashscope_coder_partial": check_native,
+}
+# Judged in test_tool_loops.py.
+LOOPS = {
+    "python": {"chat_tools", "coder_tools", "dashscope_coder_tools"},
+    "node": {"coder_tools"},
+    "curl": {"coder_tools", "dashscope_coder_tools"},
 }
 
 
@@ -152,7 +201,8 @@ CURL: dict[str, Judge] = {
     [("python", "py", PYTHON), ("node", "mjs", CODE), ("curl", "sh", CURL)],
 )
 def test_every_sample_is_judged(folder: str, ending: str, judges: dict[str, Judge]) -> None:
-    assert {path.stem for path in (PAGES / folder).glob(f"*.{ending}")} == judges.keys()
+    samples = {path.stem for path in (PAGES / folder).glob(f"*.{ending}")}
+    assert samples == judges.keys() | LOOPS[folder]
 
 
 def judge(
@@ -174,29 +224,6 @@ def test_python(user: User, name: str) -> None:
 @pytest.mark.parametrize("name", CURL)
 def test_curl(user: User, name: str) -> None:
     judge(CURL[name], user, [PAGES / "curl" / f"{name}.sh"])
-
-
-@pytest.fixture(scope="session")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Node samples with their package installed beside them."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("there is no Node.js on this machine")
-    folder = tmp_path_factory.mktemp("node")
-    shutil.copytree(PAGES / "node", folder, dirs_exist_ok=True)
-    if not (folder / "node_modules").is_dir():
-        install = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"]
-        try:
-            subprocess.run(
-                [*install, "--ignore-scripts"],
-                check=True,
-                capture_output=True,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                timeout=NPM_S_MAX,
-            )
-        except subprocess.SubprocessError:
-            pytest.skip("the openai package of Node.js cannot be installed here")
-    return folder
 
 
 @pytest.mark.parametrize("name", CODE)

@@ -140,7 +140,15 @@ class User:
 
     def run(self, command: Sequence[str | Path], cwd: Path | None = None) -> str:
         """What the command prints. A failure fails the test, with both sides' last words."""
-        done = subprocess.run(
+        done = self.attempt(command, cwd)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{self.served.log_tail()}"
+        return done.stdout
+
+    def attempt(
+        self, command: Sequence[str | Path], cwd: Path | None = None, *, typed: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """The command as it ended, well or not. `typed` is what the user enters at the keyboard."""
+        return subprocess.run(
             command,
             check=False,
             capture_output=True,
@@ -152,11 +160,9 @@ class User:
                 "DASHSCOPE_BASE_URL": self.served.base_url,
                 "DASHSCOPE_HTTP_BASE_URL": self.served.native_base_url,
             },
-            stdin=subprocess.DEVNULL,
+            input=typed,
             timeout=RUN_S_MAX,
         )
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{self.served.log_tail()}"
-        return done.stdout
 
 
 def _free_port() -> int:
