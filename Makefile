@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS := --disable-pip-version-check --quiet
+# Releases of the vendor's Python SDK, from the oldest that is still in use.
+SDKS := 1.22.2 1.24.6 1.25.24 1.27.8 2.0.2
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed (make PYTHON=/path/to/python3)"; exit 1; }
@@ -24,6 +26,11 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.serve
 	@$(BIN)/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements-dev.txt
 	@touch $@
 
+# Each release in an environment of its own, since they need different versions of the same packages.
+$(VENV)/sdks/%/.done: | $(BIN)/python
+	@echo "Installing dashscope $* into $(VENV)/sdks ..."
+	@$(PYTHON) -m venv $(VENV)/sdks/$* && $(VENV)/sdks/$*/bin/pip install $(PIP_FLAGS) dashscope==$* && touch $@
+
 setup: $(VENV)/.serve  ## set up what is missing in .venv
 dev: $(VENV)/.dev  ## the same, with the tools for tests and checks
 
@@ -32,6 +39,9 @@ serve: $(VENV)/.serve  ## set up what is missing, then serve on 127.0.0.1:8000
 
 test: $(VENV)/.dev  ## set up what is missing, then run every test
 	$(BIN)/python -m pytest
+
+test-sdks: $(VENV)/.dev $(SDKS:%=$(VENV)/sdks/%/.done)  ## the tests with several releases of the vendor's SDK
+	DASHSCOPE_TEST_SDKS="$(SDKS)" $(BIN)/python -m pytest tests/sdk
 
 check: $(VENV)/.dev  ## format, lint, types, layers, docs
 	$(BIN)/ruff format --check .
@@ -53,6 +63,9 @@ fuzz: $(VENV)/.dev  ## a minute of random cuts through the parser of answers
 bench: $(VENV)/.dev  ## the budgets, as ratios measured side by side
 	$(BIN)/python -m benchmarks
 
+bench-litellm: $(VENV)/.dev  ## the same against LiteLLM's proxy
+	$(BIN)/python -m benchmarks.litellm
+
 lock: $(VENV)/.dev  ## pin the dependencies anew
 	$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -o requirements.txt pyproject.toml requirements-build.in
 	$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -c requirements.txt -o requirements-dev.txt requirements-dev.in
@@ -60,4 +73,4 @@ lock: $(VENV)/.dev  ## pin the dependencies anew
 clean:  ## remove what setup made
 	rm -rf $(VENV)
 
-.PHONY: help setup dev serve test check fmt docs fuzz bench lock clean
+.PHONY: help setup dev serve test test-sdks check fmt docs fuzz bench bench-litellm lock clean

@@ -20,6 +20,7 @@ from ownstudio.core.events import (
     TokenLogprob,
     ToolCallDelta,
     ToolCallStart,
+    TopLogprob,
     Usage,
     collect,
 )
@@ -333,6 +334,34 @@ def test_a_long_cumulative_stream_stays_within_bounds(resolve: Resolve, identity
     data = encoder.feed([Finish(0, STOP, pieces), Done(Usage(1, pieces))])
     (frame,) = frames(data)
     assert frame[3]["output"] == {"finish_reason": "stop", "text": "word " * pieces}
+
+
+@pytest.mark.parametrize("rivals", [0, 5])
+def test_so_does_one_with_scores(resolve: Resolve, identity: Identity, rivals: int) -> None:
+    """Scores are most of what a snapshot holds, so they say when there is enough for another."""
+    asked = {"result_format": "message", "logprobs": True, "top_logprobs": rivals}
+    call = call_of(resolve, asked)
+    encoder = DashScope(stream=True).encoder(call, identity)
+    top = tuple(TopLogprob(" no", (32, 110, 111), -1.25) for _ in range(rivals))
+    score = TokenLogprob("word ", (119, 111, 114, 100, 32), -0.125, top)
+    pieces = 1_000
+    events: list[Event] = [
+        Started(1),
+        *[TextDelta(0, "word ", number + 1, (score,)) for number in range(pieces)],
+        Finish(0, STOP, pieces),
+        Done(Usage(1, pieces)),
+    ]
+    told = [encoder.feed([event]) for event in events]
+    answer = len(DashScope().render(collect(events), call, identity))
+    assert sum(map(len, told)) < 12 * answer
+    assert sum(map(bool, told)) > 30
+    scored = [
+        (len(choice["message"]["content"]) // 5, len(choice["logprobs"]["content"]))
+        for *_, data in frames(b"".join(told))
+        for choice in data["output"]["choices"]
+    ]
+    assert all(words == scores for words, scores in scored)
+    assert scored[-1] == (pieces, pieces)
 
 
 def keys_with_null(value: Any) -> bool:

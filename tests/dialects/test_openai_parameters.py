@@ -13,8 +13,9 @@ from ownstudio.core.errors import ErrorKind, StudioError
 from ownstudio.core.request import ChatPrompt
 from ownstudio.dialects import Call
 from ownstudio.dialects.openai_chat import OpenAIChat
-from ownstudio.dialects.openai_parameters import CHAT, TEXT, Parameters, ignored_names
+from ownstudio.dialects.openai_parameters import CHAT, TEXT
 from ownstudio.dialects.openai_text import OpenAIText
+from ownstudio.dialects.parameters import Parameters, ignored_names
 
 Resolve = Callable[[str], Model]
 

@@ -1,6 +1,6 @@
 """The releases of the vendor's Python SDK that judge us, each driven in a process and environment of its own.
 
-Without `OWNSTUDIO_SDKS` it is the one installed beside the tests; with it, the releases that it names, found
+Without `DASHSCOPE_TEST_SDKS` it is the one installed beside the tests; with it, the releases that it names, found
 under `.venv/sdks` where `make test-sdks` puts them.
 """
 
@@ -17,7 +17,7 @@ import pytest
 
 AGENT = Path(__file__).with_name("dashscope_agent.py")
 INSTALLED = "installed"
-RELEASES = os.environ.get("OWNSTUDIO_SDKS", "").split() or [INSTALLED]
+RELEASES = os.environ.get("DASHSCOPE_TEST_SDKS", "").split() or [INSTALLED]
 ANSWER_S_MAX = 60
 
 

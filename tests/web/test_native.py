@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from ownstudio.engines.base import Chunk, EngineFinish
+from ownstudio.qwen.tokenizer import Tokenizer
 from ownstudio.web.exchange import Patience
 from support.native import body, frames
 from support.scripted import Die, ScriptedEngine, Stall, text_chunks
@@ -244,6 +245,32 @@ async def test_counting_plain_text(tmp_path: Path) -> None:
     assert told["output"]["tokens"] == ["如何", "做", "土豆", "炖", "猪", "脚", "?"]
     assert told["usage"] == {"input_tokens": 7}
     assert "prompt" not in told["output"]
+
+
+@pytest.mark.parametrize("as_chat", [False, True])
+async def test_counting_what_cannot_fit_is_refused_before_it_is_tokenized(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_chat: bool
+) -> None:
+    def encode(self: Tokenizer, text: str, *, specials: bool) -> list[int]:
+        raise AssertionError("tokenized")
+
+    text = "word " * 150_000
+    given: Any = {"messages": [{"role": "user", "content": text}]} if as_chat else {"prompt": text}
+    async with served(ScriptedEngine([]), tmp_path) as here:
+        monkeypatch.setattr(Tokenizer, "encode", encode)
+        assert await refused(here, "/api/v1/tokenizer", data=body(**given)) == (
+            400,
+            "InvalidParameter",
+            "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 4095]",
+        )
+
+
+async def test_counting_shows_tokens_that_are_no_character(tmp_path: Path) -> None:
+    async with served(ScriptedEngine([]), tmp_path) as here:
+        async with here.client.post("/api/v1/tokenizer", data=body(prompt="𓀀")) as answer:
+            tokens = (await answer.json())["output"]["tokens"]
+    assert len(tokens) > 1
+    assert all("\ufffd" in token for token in tokens)
 
 
 def two_choices() -> list[list[Chunk]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from ownstudio.dialects.dashscope import DashScope
+from ownstudio.web import native_socket
 from support.scripted import Die, ScriptedEngine, Stall, text_chunks
 from support.serving import Served, served
 
@@ -110,6 +113,73 @@ async def test_whoever_sends_too_much_meanwhile_is_hung_up_on(tmp_path: Path) ->
         for _ in range(20):
             await socket.send_str(run_task())
         await asyncio.wait_for(aborted.wait(), 5)
+
+
+async def test_what_waits_is_bounded_in_bytes_as_it_comes_in(tmp_path: Path) -> None:
+    stall = Stall()
+    engine = ScriptedEngine([stall])
+    aborted = asyncio.Event()
+    engine.on_abort = aborted.set
+    async with connected(engine, tmp_path) as (_, socket):
+        await socket.send_str(run_task("none"))
+        await stall.reached.wait()
+        for _ in range(3):
+            await socket.send_str("x" * 400_000)
+        assert (await socket.receive_json(timeout=5))["header"]["event"] == "task-started"
+        told = await socket.receive(timeout=5)
+        assert (told.type, told.data) == (aiohttp.WSMsgType.CLOSE, 1009)
+        await asyncio.wait_for(aborted.wait(), 5)
+
+
+@pytest.mark.parametrize("large", [False, True])
+async def test_a_large_message_is_read_in_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    threads: list[int] = []
+
+    def read_message(data: bytes) -> Any:
+        threads.append(threading.get_ident())
+        return original(data)
+
+    class Noted(DashScope):
+        def read(self, *given: Any) -> Any:
+            threads.append(threading.get_ident())
+            return super().read(*given)
+
+    original = native_socket.read_message
+    monkeypatch.setattr(native_socket, "read_message", read_message)
+    monkeypatch.setattr(native_socket, "DashScope", Noted)
+    content = "word " * 60_000 if large else "hi"
+    async with connected(ScriptedEngine([text_chunks("a")]), tmp_path) as (_, socket):
+        await socket.send_str(
+            run_task("none", input={"messages": [{"role": "user", "content": content}]})
+        )
+        await events_of(socket)
+    here = threading.get_ident()
+    assert [thread == here for thread in threads] == [not large] * 2
+
+
+async def test_a_revoked_key_starts_no_more_tasks(tmp_path: Path) -> None:
+    engine = ScriptedEngine([text_chunks("a")])
+    async with connected(engine, tmp_path) as (here, socket):
+        await socket.send_str(run_task("none"))
+        assert contents(await events_of(socket)) == ["a"]
+        await here.keyring.revoke((await here.keyring.authenticate(here.key)).key_id)
+        async with asyncio.timeout(5):
+            while here.keyring.cached(here.key) is not None:
+                await asyncio.sleep(0.02)
+        await socket.send_str(run_task("none", "second"))
+        (failed,) = await events_of(socket)
+        assert failed["header"] == {
+            "task_id": "second",
+            "event": "task-failed",
+            "error_code": "InvalidApiKey",
+            "error_message": "Invalid API-key provided.",
+            "attributes": {},
+        }
+        told = await socket.receive(timeout=5)
+        assert (told.type, told.data) == (aiohttp.WSMsgType.CLOSE, 1008)
+    assert len(engine.requests) == 1
 
 
 @pytest.mark.parametrize(

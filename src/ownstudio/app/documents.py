@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ownstudio.catalog import models_page_markdown
-from ownstudio.dialects.openai_page import parameters_page_markdown
+from ownstudio.dialects.parameters_page import parameters_page_markdown
 from ownstudio.settings.documents import example_file, settings_page
 
 PAGES = {

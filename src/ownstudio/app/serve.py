@@ -21,9 +21,8 @@ from starlette.types import ASGIApp
 
 from ownstudio.accounts.keys import Keyring
 from ownstudio.app.banner import print_banner
-from ownstudio.app.build import Built, build_deployment
+from ownstudio.app.build import build_deployment
 from ownstudio.catalog import load_catalog
-from ownstudio.engines.base import EngineUnavailable
 from ownstudio.metrics import Metrics
 from ownstudio.service.studio import Studio
 from ownstudio.settings import Loaded, Settings, SettingsError
@@ -168,23 +167,13 @@ async def _studio(
             settings.server.request_deadline_s,
             logs_prompts=settings.log.prompts,
         )
-        started = asyncio.gather(*(_start(one) for one in built if one.settings.start == "eager"))
+        started = asyncio.gather(*(one.starting for one in built if one.starting is not None))
         try:
             yield studio, started
         finally:
             started.cancel()
             await asyncio.wait([started])
             await studio.close()
-
-
-async def _start(built: Built) -> None:
-    if built.deployment is None:
-        logger.error("%s cannot answer: %s", built.routes.name, built.fault)
-        return
-    try:
-        await built.deployment.engine.ready()
-    except EngineUnavailable as fault:
-        logger.error("%s cannot answer: %s", built.routes.name, fault)
 
 
 @asynccontextmanager

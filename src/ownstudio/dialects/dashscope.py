@@ -10,11 +10,11 @@ from ownstudio.catalog import Model
 from ownstudio.core.errors import StudioError
 from ownstudio.core.events import Completion, Event
 from ownstudio.dialects import Call, Identity
+from ownstudio.dialects.answer_json import one_line
 from ownstudio.dialects.dashscope_errors import error_body
 from ownstudio.dialects.dashscope_request import read_call
 from ownstudio.dialects.dashscope_results import Form, ResultStream, whole_result
 from ownstudio.dialects.fields import Fields, read_object
-from ownstudio.dialects.openai_stream import one_line
 
 
 class DashScope:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from ownstudio.core.errors import ErrorKind, StudioError
-from ownstudio.dialects.openai_stream import one_line
+from ownstudio.dialects.answer_json import one_line
 
 _INVALID = "InvalidParameter"
 _ALGORITHM_PARAMETER = "<400> InternalError.Algo.InvalidParameter: "

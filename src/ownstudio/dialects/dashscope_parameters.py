@@ -4,7 +4,7 @@ A field that no table knows changes nothing either, and the answer says so in a 
 `parameters` instead of in it is such a field: the real service does not see it there.
 """
 
-from ownstudio.dialects.openai_parameters import Parameters, Refusal
+from ownstudio.dialects.parameters import Parameters, Refusal
 
 BODY = Parameters(
     supported={
@@ -30,9 +30,9 @@ INPUT = Parameters(
     harmless={},
     refused={
         "customized_model_id": Refusal("models are asked for by `model`"),
-        "image": Refusal("only text is"),
-        "video": Refusal("only text is"),
-        "audio": Refusal("only text is"),
+        "image": Refusal("no model here sees images"),
+        "video": Refusal("no model here sees videos"),
+        "audio": Refusal("no model here hears audio"),
     },
 )
 

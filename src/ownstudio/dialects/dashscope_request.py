@@ -22,21 +22,21 @@ from ownstudio.dialects.fields import (
     text,
     wrong_type,
 )
-from ownstudio.dialects.openai_format import read_response_format
-from ownstudio.dialects.openai_messages import MESSAGES_MAX, read_messages
-from ownstudio.dialects.openai_parameters import ignored_names
-from ownstudio.dialects.openai_thinking import (
-    check_beside_thinking,
-    read_thinking,
-    read_thinking_budget,
-)
-from ownstudio.dialects.openai_tools import read_tool_choice, read_tools
+from ownstudio.dialects.messages import MESSAGES_MAX, read_messages
+from ownstudio.dialects.parameters import ignored_names
+from ownstudio.dialects.response_format import read_response_format
 from ownstudio.dialects.sampling import (
     read_n,
     read_sampling,
     read_stop,
     read_top_logprobs,
 )
+from ownstudio.dialects.thinking import (
+    check_beside_thinking,
+    read_thinking,
+    read_thinking_budget,
+)
+from ownstudio.dialects.tools import read_tool_choice, read_tools
 
 SEED_MAX = 2**63 - 1
 MODEL_NAME_CHARACTERS_MAX = 256

@@ -6,6 +6,10 @@ With several choices a result holds one of them, and its usage is that choice's 
 vendor's SDK adds up at the end. No key is ever null: the Java SDK fails on a null name. Where a request
 thinks, each message has its `reasoning_content`, if only an empty one; else only what was thought unasked has.
 
+A snapshot of a cumulative stream holds everything so far, log probabilities too. They outweigh the text by
+far, so snapshots that hold some come less often; whoever wants each score at once asks for an incremental
+stream. The last result is never held back.
+
 Results are bytes: the JSON of both members without the braces around them, ready for whatever envelope. Most of a
 stream is text, so an encoder asks once for an example with a hole where the text goes, and fills it.
 """
@@ -32,9 +36,7 @@ from ownstudio.core.events import (
 )
 from ownstudio.core.request import ChatPrompt
 from ownstudio.dialects import Call
-from ownstudio.dialects.openai_stream import logprobs_json
-
-Json = dict[str, object]
+from ownstudio.dialects.answer_json import Json, logprobs_json
 
 # A choice that goes on has this for its reason, as text.
 UNFINISHED = "null"
@@ -49,8 +51,11 @@ _REASONING = b',"output_tokens_details":{"reasoning_tokens":%d}'
 _HOLE = msgspec.Raw(rb'"\u0000"')
 
 # A cumulative stream repeats itself: a snapshot waits until the text has grown by one part in so many,
-# so that the bytes sent stay within a constant times those of the answer.
+# so that the bytes sent stay within about as many times those of the answer.
 SNAPSHOT_GROWTH = 256
+# The same where tokens are scored, and the bytes that a token takes, and each of its rivals.
+SCORED_SNAPSHOT_GROWTH = 8
+SCORE_BYTES = 80
 
 _encode = msgspec.json.Encoder().encode
 
@@ -310,7 +315,8 @@ class _Draft:
             case TextDelta():
                 self.text.add(event.text)
                 self.logprobs += event.logprobs
-                self._size += len(event.text)
+                scores = sum([1 + len(token.top) for token in event.logprobs])
+                self._size += len(event.text) + SCORE_BYTES * scores
             case ReasoningDelta():
                 self.reasoning.add(event.text)
                 self.reasoning_tokens = event.tokens
@@ -332,7 +338,8 @@ class _Draft:
 
     def is_worth_a_snapshot(self) -> bool:
         grown = self._size - self._size_sent
-        return grown > 0 and grown * SNAPSHOT_GROWTH >= self._size
+        growth = SCORED_SNAPSHOT_GROWTH if self.logprobs else SNAPSHOT_GROWTH
+        return grown > 0 and grown * growth >= self._size
 
     def note_snapshot(self) -> None:
         self._size_sent = self._size

@@ -12,8 +12,9 @@ from msgspec import Struct
 from ownstudio.core.errors import ErrorKind, StudioError
 from ownstudio.core.events import Completion, Event
 from ownstudio.dialects import Call
+from ownstudio.dialects.answer_json import Json
 from ownstudio.dialects.dashscope_errors import error_code, error_message
-from ownstudio.dialects.dashscope_results import Form, Json, ResultStream, whole_result
+from ownstudio.dialects.dashscope_results import Form, ResultStream, whole_result
 from ownstudio.dialects.fields import Fields, malformed, read_object, text, wrong_type
 
 RUN, CONTINUE, FINISH = "run-task", "continue-task", "finish-task"

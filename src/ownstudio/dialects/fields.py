@@ -93,6 +93,12 @@ def wrong_type(param: str, expected: str) -> StudioError:
     return malformed(param, f"'{param}' must be {expected}")
 
 
+def missing(param: str) -> StudioError:
+    return StudioError(
+        ErrorKind.MISSING_PARAMETER, f"you must provide a {param} parameter", param=param
+    )
+
+
 def boolean(fields: Fields, name: str) -> bool:
     """False when absent."""
     return choice(fields, name) or False

@@ -28,20 +28,22 @@ from ownstudio.core.events import (
 )
 from ownstudio.core.request import ChatPrompt, GenerationRequest, ResponseFormat
 from ownstudio.dialects import Call, Identity
+from ownstudio.dialects.answer_json import Json, logprobs_json
 from ownstudio.dialects.fields import Fields, boolean, integer_within, read_object
+from ownstudio.dialects.messages import read_messages
 from ownstudio.dialects.openai_errors import error_body
-from ownstudio.dialects.openai_format import read_response_format
-from ownstudio.dialects.openai_messages import read_messages
-from ownstudio.dialects.openai_parameters import CHAT, ignored_names
-from ownstudio.dialects.openai_sampling import read_model_name, read_stream
-from ownstudio.dialects.openai_stream import Json, StreamEncoder, logprobs_json, usage_json
-from ownstudio.dialects.openai_thinking import (
+from ownstudio.dialects.openai_parameters import CHAT
+from ownstudio.dialects.openai_request import read_model_name, read_stream
+from ownstudio.dialects.openai_stream import StreamEncoder, usage_json
+from ownstudio.dialects.parameters import ignored_names
+from ownstudio.dialects.response_format import read_response_format
+from ownstudio.dialects.sampling import read_n, read_sampling, read_stop, read_top_logprobs
+from ownstudio.dialects.thinking import (
     check_beside_thinking,
     read_thinking,
     read_thinking_budget,
 )
-from ownstudio.dialects.openai_tools import read_tool_choice, read_tools
-from ownstudio.dialects.sampling import read_n, read_sampling, read_stop, read_top_logprobs
+from ownstudio.dialects.tools import read_tool_choice, read_tools
 
 SEED_MAX = 2**64 - 1
 

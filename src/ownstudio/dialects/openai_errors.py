@@ -9,10 +9,6 @@ import msgspec
 from msgspec import Struct
 
 from ownstudio.core.errors import ErrorKind, StudioError
-from ownstudio.dialects.fields import (
-    malformed as malformed,  # asked of here by this dialect's modules
-)
-from ownstudio.dialects.fields import wrong_type as wrong_type
 
 _INVALID_REQUEST = "invalid_request_error"
 _ALGORITHM_PARAMETER = "<400> InternalError.Algo.InvalidParameter: "
@@ -66,10 +62,4 @@ def error_body(error: StudioError, request_id: str, id_prefix: str = "chatcmpl-"
             "id": id_prefix + request_id,
             "request_id": request_id,
         }
-    )
-
-
-def missing(param: str) -> StudioError:
-    return StudioError(
-        ErrorKind.MISSING_PARAMETER, f"you must provide a {param} parameter", param=param
     )

@@ -23,19 +23,22 @@ from ownstudio.core.events import (
 )
 from ownstudio.core.request import GenerationRequest, TextPrompt
 from ownstudio.dialects import Call, Identity
+from ownstudio.dialects.answer_json import Json, finite
 from ownstudio.dialects.fields import (
     Fields,
     boolean,
     integer_within,
     malformed,
+    missing,
     read_object,
     text,
     wrong_type,
 )
-from ownstudio.dialects.openai_errors import error_body, missing
-from ownstudio.dialects.openai_parameters import TEXT, ignored_names
-from ownstudio.dialects.openai_sampling import read_model_name, read_stream
-from ownstudio.dialects.openai_stream import Json, StreamEncoder, finite, usage_json
+from ownstudio.dialects.openai_errors import error_body
+from ownstudio.dialects.openai_parameters import TEXT
+from ownstudio.dialects.openai_request import read_model_name, read_stream
+from ownstudio.dialects.openai_stream import StreamEncoder, usage_json
+from ownstudio.dialects.parameters import ignored_names
 from ownstudio.dialects.sampling import (
     TOP_LOGPROBS_MAX,
     read_max_tokens,

@@ -14,6 +14,7 @@ from typing import cast
 
 from msgspec import Struct
 
+from ownstudio.engines import weights
 from ownstudio.engines.gguf_header import (
     GgufError,
     Header,
@@ -32,7 +33,7 @@ _SHARD_NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.g
 _TOKENIZER = "tokenizer.ggml."
 
 
-class WeightsError(Exception):
+class WeightsError(weights.WeightsError):
     """A weights file that cannot be used. The text names the file and the fault and is safe to show."""
 
     def __init__(self, path: Path, fault: str) -> None:

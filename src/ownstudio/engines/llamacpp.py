@@ -19,11 +19,11 @@ import secrets
 import signal
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
+from typing import Self
 
-import aiohttp
 import msgspec
 from msgspec import Struct
 
@@ -48,10 +48,10 @@ from ownstudio.engines.llamacpp_wire import (
 )
 from ownstudio.engines.supervisor import ChildSpec, Incarnation, Supervisor, SupervisorBounds
 from ownstudio.engines.worker import WorkerOptions
+from ownstudio.engines.worker_http import Answer, WorkerHttp
 
 _SOCKET_PATH_BYTES_MAX = 100
 _ERROR_BYTES_MAX = 64 * 1024
-_CONNECT_S_MAX = 10.0
 _EXIT_NOTICE_S_MAX = 1.0
 # No later try to connect will do better. A full backlog, or too many open files here, will pass.
 _SOCKET_LOST = (FileNotFoundError, NotADirectoryError, ConnectionRefusedError, PermissionError)
@@ -77,6 +77,47 @@ class EngineBounds(Struct, frozen=True):
     gap_s: float = 300.0
     probe_after_s: float = 10.0
     probe_s: float = 5.0
+
+
+class _Patience:
+    """Ends the wait for a stream's next chunk when it has lasted too long.
+
+    One timer for the whole stream, looked at when it runs out and not touched at each of thousands of chunks.
+    """
+
+    def __init__(self, answer: Answer, bounds: EngineBounds) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._answer = answer
+        self._bound_s = bounds.first_chunk_s
+        self._gap_s = bounds.gap_s
+        self._since: float | None = None
+        self._timer: asyncio.TimerHandle
+
+    def __enter__(self) -> Self:
+        self._timer = self._loop.call_later(self._bound_s, self._look)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def waits(self) -> None:
+        self._since = self._loop.time()
+
+    def rests(self) -> None:
+        """A chunk has come, and whoever reads is busy with it."""
+        self._since = None
+        if self._bound_s != self._gap_s:
+            self._bound_s = self._gap_s
+            self._timer.cancel()
+            self._timer = self._loop.call_later(self._bound_s, self._look)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        since = now if self._since is None else self._since
+        if now - since >= self._bound_s:
+            self._answer.expire()
+        else:
+            self._timer = self._loop.call_at(since + self._bound_s, self._look)
 
 
 class _BrokenOff(Exception):
@@ -105,7 +146,7 @@ class LlamaCppEngine:
         if len(os.fsencode(self.socket_path)) > _SOCKET_PATH_BYTES_MAX:
             raise ValueError(f"{self.socket_path}: longer than {_SOCKET_PATH_BYTES_MAX} bytes")
         self.key = secrets.token_urlsafe(24)
-        self._session: aiohttp.ClientSession | None = None
+        self._http = WorkerHttp(self.socket_path, self.key)
         self._watched: tuple[Incarnation, HangWatch] | None = None
         spec = worker_spec(name, options, self.socket_path, self.key)
         self.supervisor = Supervisor(spec, supervision)
@@ -123,9 +164,6 @@ class LlamaCppEngine:
         if self._watched:
             self._watched[1].close()
             self._watched = None
-        if self._session:
-            await self._session.close()
-            self._session = None
 
     async def stream(self, request: EngineRequest) -> AsyncGenerator[list[Chunk], None]:
         """See `Engine.stream`. Starts the worker if it does not run.
@@ -138,60 +176,55 @@ class LlamaCppEngine:
         reader = ChoiceReader(request)
         signs = watch.signs
         try:
-            async with self._answer(body, watch) as response:
+            async with self._answer(body, watch) as answer:
                 decoder = SSEDecoder()
-                while reader.open_choices:
-                    chunks = await self._next_chunks(response, decoder, reader, watch)
-                    yield chunks
-                    signs = watch.signs
+                with _Patience(answer, self._bounds) as patience:
+                    while reader.open_choices:
+                        patience.waits()
+                        chunks = await self._next_chunks(answer, decoder, reader, watch)
+                        patience.rests()
+                        yield chunks
+                        signs = watch.signs
         except TimeoutError as silence:
             raise await self._silent(incarnation, reader, watch.signs > signs) from silence
-        except (_BrokenOff, aiohttp.ClientError, OSError) as fault:
+        except (_BrokenOff, OSError) as fault:
             raise await self._broken_off(incarnation, fault) from fault
 
     @asynccontextmanager
-    async def _answer(
-        self, body: bytes, watch: HangWatch
-    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+    async def _answer(self, body: bytes, watch: HangWatch) -> AsyncGenerator[Answer, None]:
         """An accepted request. Leaving closes its connection, which aborts what still runs of it."""
-        async with asyncio.timeout(self._bounds.first_chunk_s):
-            with watch.waiting():
-                response = await self._client().post("http://worker/completion", data=body)
-        try:
-            if response.status != HTTPStatus.OK:
-                async with asyncio.timeout(self._bounds.gap_s):
-                    refusal = decode_error(await response.content.read(_ERROR_BYTES_MAX))
-                raise _refusal(refusal, response.status)
-            yield response
-        finally:
-            response.close()
+        async with AsyncExitStack() as stack:
+            async with asyncio.timeout(self._bounds.first_chunk_s):
+                with watch.waiting():
+                    answer = await stack.enter_async_context(self._http.post("/completion", body))
+                if answer.status != HTTPStatus.OK:
+                    refusal = decode_error(await answer.read_all(_ERROR_BYTES_MAX))
+                    raise _refusal(refusal, answer.status)
+            yield answer
 
     async def _next_chunks(
         self,
-        response: aiohttp.ClientResponse,
+        answer: Answer,
         decoder: SSEDecoder,
         reader: ChoiceReader,
         watch: HangWatch,
     ) -> list[Chunk]:
         """Read until there is at least one chunk. Events without text are signs of life, but no progress."""
         chunks: list[Chunk] = []
-        async with asyncio.timeout(
-            self._bounds.gap_s if reader.started else self._bounds.first_chunk_s
-        ):
-            while not chunks:
-                with watch.waiting():
-                    data = await response.content.readany()
-                if not data:
-                    raise _BrokenOff("it ended before its last event")
-                try:
-                    for payload in decoder.feed(data):
-                        event = decode_event(payload)
-                        if event.error:
-                            raise _refusal(event.error, event.error.code)
-                        watch.heard()
-                        chunks += reader.feed(event)
-                except (msgspec.MsgspecError, ValueError) as fault:
-                    raise _BrokenOff(f"it is not what llama.cpp sends: {fault}") from fault
+        while not chunks:
+            with watch.waiting():
+                data = await answer.read()
+            if not data:
+                raise _BrokenOff("it ended before its last event")
+            try:
+                for payload in decoder.feed(data):
+                    event = decode_event(payload)
+                    if event.error:
+                        raise _refusal(event.error, event.error.code)
+                    watch.heard()
+                    chunks += reader.feed(event)
+            except (msgspec.MsgspecError, ValueError) as fault:
+                raise _BrokenOff(f"it is not what llama.cpp sends: {fault}") from fault
         return chunks
 
     async def _silent(
@@ -209,11 +242,7 @@ class LlamaCppEngine:
         """The end of a stream without its connection. Whoever tries again must not meet the same worker."""
         # The socket closes before the exit is known.
         left = await self.supervisor.wait_left(incarnation, _EXIT_NOTICE_S_MAX)
-        if (
-            not left
-            and isinstance(fault, aiohttp.ClientConnectorError)
-            and isinstance(fault.os_error, _SOCKET_LOST)
-        ):
+        if not left and isinstance(fault, _SOCKET_LOST):
             await self._end(incarnation, "has lost its socket")
         return EngineDied(f"the stream broke off: {fault}")
 
@@ -239,26 +268,10 @@ class LlamaCppEngine:
     async def _answers(self) -> bool:
         """Whether the worker answers HTTP, which it does also while it computes."""
         try:
-            async with (
-                asyncio.timeout(self._bounds.probe_s),
-                self._client().get("http://worker/health"),
-            ):
+            async with asyncio.timeout(self._bounds.probe_s), self._http.get("/health"):
                 return True
-        except (TimeoutError, aiohttp.ClientError, OSError):
+        except OSError:  # TimeoutError is one
             return False
-
-    def _client(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.UnixConnector(str(self.socket_path), limit=0, force_close=True),
-                headers={
-                    "Authorization": f"Bearer {self.key}",
-                    "Content-Type": "application/json",
-                },
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S_MAX),
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
 
 
 def worker_spec(name: str, options: WorkerOptions, socket_path: Path, key: str) -> ChildSpec:

@@ -9,6 +9,7 @@ A tokenizer does not change once it is built, and may be used by several threads
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,6 +43,8 @@ END_ROLES = ("eos", "eot", "eom")
 TEMPLATE_ROLES = {"padding": "pad", "unknown": "unk"}
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
 LONG_TEXT = 2048
+SHORT_TEXT = 128
+SHORT_TEXTS_KEPT = 4096
 FILE_BYTES_MAX = 128 * 1024 * 1024
 
 
@@ -94,6 +97,8 @@ class Tokenizer:
             for role, token_id in named_ids.items()
         }
         self._special = one_of(special_ids)
+        # System texts and the joints of templates come again with every request.
+        self._encode_short = lru_cache(SHORT_TEXTS_KEPT)(self._encode_anew)
 
     @classmethod
     def from_vocabulary(cls, vocabulary: VocabularySource) -> "Tokenizer":
@@ -161,7 +166,7 @@ class Tokenizer:
         Raises StudioError for text that is not Unicode (a lone surrogate).
         """
         if not specials:
-            return self._encode_plain(text)
+            return list(self._encode_plain(text))
         ids: list[TokenId] = []
         for piece in self.split(text):
             if isinstance(piece, str):
@@ -190,14 +195,17 @@ class Tokenizer:
             raise IndexError(token_id)
         return self._tokens[token_id]
 
-    def _encode_plain(self, text: str) -> list[TokenId]:
+    def _encode_plain(self, text: str) -> Sequence[TokenId]:
+        return self._encode_short(text) if len(text) <= SHORT_TEXT else self._encode_anew(text)
+
+    def _encode_anew(self, text: str) -> Sequence[TokenId]:
         try:
             if len(text) > LONG_TEXT:
                 # For a batch the library lets other threads run; for a single text it never does.
                 encoded = self._plain.encode_batch_fast([text], add_special_tokens=False)[0]
             else:
                 encoded = self._plain.encode(text, add_special_tokens=False)
-            ids: list[TokenId] = encoded.ids
+            ids: tuple[TokenId, ...] = tuple(encoded.ids)
         except (UnicodeEncodeError, TypeError):
             raise StudioError(
                 ErrorKind.INVALID_PARAMETER,

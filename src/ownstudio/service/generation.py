@@ -10,7 +10,7 @@ import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from enum import Enum
 from typing import TypeVar
 
@@ -84,19 +84,20 @@ class Generation:
         self._request = request
         self._deadline_s = deadline_s
         self._settle = settle
-        self._deadline = 0.0
         self._prompt_tokens = 0
         self._choices: list[Choice] = []
         self._warnings: tuple[str, ...] = ()
         self._aborted: StudioError | None = None
-        self._timeout: asyncio.Timeout | None = None
+        # Whoever waits for the next step, and whether that wait was cancelled by an abort.
+        self._waiting: asyncio.Task[object] | None = None
+        self._woken = False
 
     def abort(self, error: StudioError) -> None:
         """End the generation from outside: whoever iterates its events gets `error`."""
-        self._aborted = error
-        if self._timeout is not None:
-            with suppress(RuntimeError):  # it expires in this very turn of the loop: just as well
-                self._timeout.reschedule(asyncio.get_running_loop().time())
+        self._aborted = self._aborted or error
+        if self._waiting is not None and not self._woken:
+            self._woken = True
+            self._waiting.cancel()
 
     async def events(self) -> AsyncGenerator[list[Event], None]:
         """The events, as many at a time as came together, from `Started` to `Done`.
@@ -106,6 +107,8 @@ class Generation:
         started = time.perf_counter()
         first_token_seconds: float | None = None
         ending = Ending.FAILED
+        # One timer for all the steps: a timeout around each costs more than the step itself.
+        deadline = asyncio.get_running_loop().call_later(self._deadline_s, self._expire)
         try:
             async with aclosing(self._run()) as batches:
                 async for events in batches:
@@ -121,11 +124,11 @@ class Generation:
             ending = _ENDING_OF_ERROR.get(error.kind, Ending.REFUSED)
             raise
         finally:
+            deadline.cancel()
             seconds = time.perf_counter() - started
             self._settle(Outcome(ending, self._usage(), seconds, first_token_seconds))
 
     async def _run(self) -> AsyncGenerator[list[Event], None]:
-        self._deadline = asyncio.get_running_loop().time() + self._deadline_s
         request = await self._engine_request()
         slots = self._deployment.slots
         await self._bounded(slots.acquire(request.n))
@@ -263,20 +266,38 @@ class Generation:
                 ) from refusal
 
     async def _bounded(self, step: Awaitable[T]) -> T:
-        """Await `step` until the deadline or an abort."""
+        """Await `step`, unless an abort comes first: then its error is raised, and `step` is cancelled."""
+        if self._aborted is not None:
+            if asyncio.iscoroutine(step):
+                step.close()
+            raise self._aborted
+        task = asyncio.current_task()
+        assert task is not None
+        cancelled_before = task.cancelling()
+        self._waiting, self._woken = task, False
         try:
-            async with asyncio.timeout_at(self._deadline) as self._timeout:
-                if self._aborted is not None:
-                    self._timeout.reschedule(0)
-                return await step
-        except TimeoutError:
-            raise self._aborted or StudioError(
+            return await step
+        except asyncio.CancelledError:
+            # An abort and a hang-up may come together: then the hang-up counts.
+            error = self._interruption()
+            if error is not None and task.uncancel() <= cancelled_before:
+                raise error from None
+            raise
+        finally:
+            self._waiting = None
+
+    def _interruption(self) -> StudioError | None:
+        """The error of an abort that has cancelled the present wait."""
+        return self._aborted if self._woken else None
+
+    def _expire(self) -> None:
+        self.abort(
+            StudioError(
                 ErrorKind.TIMEOUT,
                 "Request timed out, please try again later.",
                 detail=f"not done after {self._deadline_s:g} s",
-            ) from None
-        finally:
-            self._timeout = None
+            )
+        )
 
     def _started(self) -> Started:
         usage = self._usage()

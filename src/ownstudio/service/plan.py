@@ -49,7 +49,7 @@ def plan(request: GenerationRequest, deployment: Deployment, model: Model) -> Pl
     prompt = request.prompt
     stop = StopMatcher(request.stop)
     if not isinstance(prompt, ChatPrompt):
-        _check_length(prompt, model.input_max, deployment)
+        check_length(prompt, model.input_max, deployment)
         return Plan(deployment.renderer.render_text(prompt), model.input_max, stop)
     if model.thinking.prompt_switch:
         prompt = switched(prompt)
@@ -59,7 +59,7 @@ def plan(request: GenerationRequest, deployment: Deployment, model: Model) -> Pl
         # The grammar would have to begin in the middle of what the client wrote.
         raise invalid_parameter("response_format", "response_format cannot be used with partial.")
     input_max = model.thinking_input_max if prompt.enable_thinking else model.input_max
-    _check_length(prompt, input_max, deployment)
+    check_length(prompt, input_max, deployment)
     family = deployment.family
     rendered = deployment.renderer.render_chat(prompt)
     grammar = _grammar(request, prompt, family)
@@ -85,7 +85,7 @@ def too_long(prompt: ChatPrompt | TextPrompt, input_max: int) -> StudioError:
     )
 
 
-def _check_length(prompt: ChatPrompt | TextPrompt, input_max: int, deployment: Deployment) -> None:
+def check_length(prompt: ChatPrompt | TextPrompt, input_max: int, deployment: Deployment) -> None:
     """Refuse what cannot fit, before tokenizing it takes seconds and a gigabyte. Raises StudioError."""
     bound = min(input_max, deployment.context - 1)
     if prompt.characters > bound * deployment.tokenizer.longest_token:

@@ -14,11 +14,25 @@ from ownstudio.core.request import GenerationRequest
 from ownstudio.engines.base import EngineState
 from ownstudio.metrics import Metrics
 from ownstudio.service.deployment import Deployment
-from ownstudio.service.generation import Generation, Outcome, unavailable
+from ownstudio.service.generation import Ending, Generation, Outcome, unavailable
 
 SHUTDOWN_RETRY_AFTER_S = 10.0
 
 prompt_logger = logging.getLogger("ownstudio.prompts")
+
+
+class _Counters:
+    """The metrics of one deployment, looked up once."""
+
+    def __init__(self, metrics: Metrics, deployment: str) -> None:
+        self.endings = {
+            ending: metrics.generations.labels(deployment, ending.value) for ending in Ending
+        }
+        self.prompt_tokens = metrics.prompt_tokens.labels(deployment)
+        self.cached_tokens = metrics.cached_tokens.labels(deployment)
+        self.completion_tokens = metrics.completion_tokens.labels(deployment)
+        self.generation_time = metrics.generation_time.labels(deployment)
+        self.time_to_first_token = metrics.time_to_first_token.labels(deployment)
 
 
 class Studio:
@@ -46,6 +60,7 @@ class Studio:
         self.idle.set()
         self._metrics = metrics
         self._request_deadline_s = request_deadline_s
+        self._counters = {name: _Counters(metrics, name) for name in deployments}
         self._logs_prompts = logs_prompts
         self._running: set[Generation] = set()
 
@@ -118,14 +133,14 @@ class Studio:
             self._metrics.engine_ready.labels(name).set(ready)
 
     def _settle(self, deployment: Deployment, outcome: Outcome) -> None:
-        metrics, name = self._metrics, deployment.name
-        metrics.generations.labels(name, outcome.ending.value).inc()
-        metrics.prompt_tokens.labels(name).inc(outcome.usage.prompt_tokens)
-        metrics.cached_tokens.labels(name).inc(outcome.usage.cached_tokens)
-        metrics.completion_tokens.labels(name).inc(outcome.usage.completion_tokens)
-        metrics.generation_time.labels(name).observe(outcome.seconds)
+        counters, usage = self._counters[deployment.name], outcome.usage
+        counters.endings[outcome.ending].inc()
+        counters.prompt_tokens.inc(usage.prompt_tokens)
+        counters.cached_tokens.inc(usage.cached_tokens)
+        counters.completion_tokens.inc(usage.completion_tokens)
+        counters.generation_time.observe(outcome.seconds)
         if outcome.first_token_seconds is not None:
-            metrics.time_to_first_token.labels(name).observe(outcome.first_token_seconds)
+            counters.time_to_first_token.observe(outcome.first_token_seconds)
 
 
 def _shutting_down() -> StudioError:

@@ -20,6 +20,7 @@ from ownstudio.dialects.dashscope_side import (
 )
 from ownstudio.service.deployment import Deployment
 from ownstudio.service.generation import unavailable
+from ownstudio.service.plan import check_length
 from ownstudio.service.studio import Studio
 from ownstudio.web.exchange import JSON, Exchange
 from ownstudio.web.gateway import EXCHANGE
@@ -169,6 +170,7 @@ class Count:
         else:
             asked = read_count_request(body, resolve)
         deployment = self._deployment(asked.model.deployment)
+        check_length(asked.prompt, asked.model.input_max, deployment)
         if asked.prompt.characters > LARGE_CHARACTERS:
             answer = await asyncio.to_thread(_counted, asked, deployment, exchange.request_id)
         else:
@@ -190,5 +192,5 @@ def _counted(asked: CountRequest, deployment: Deployment, request_id: str) -> by
     else:
         token_ids = deployment.renderer.render_text(asked.prompt)
         prompt = None
-    tokens = [tokenizer.decode([token_id]) for token_id in token_ids]
+    tokens = [tokenizer.token_bytes(token_id).decode("utf-8", "replace") for token_id in token_ids]
     return count_answer(token_ids, tokens, prompt, request_id)

@@ -1,16 +1,19 @@
 """`/api-ws/v1/inference`: text generation over a WebSocket, one task at a time.
 
-Rules: the key is checked before the connection is accepted; whoever asks nothing for `IDLE_S` or takes
-nothing for `STALL_S` is hung up on; a client that goes takes its task with it.
+Rules: the key is checked before the connection is accepted, and again before each task, since a connection
+may outlive its key; whoever asks nothing for `IDLE_S` or takes nothing for `STALL_S` is hung up on; a client
+that goes takes its task with it. What waits for the end of a task is bounded as it comes in, in number and in
+bytes.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
+from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.types import Message as AsgiMessage
 from starlette.types import Receive, Scope, Send
@@ -33,6 +36,7 @@ from ownstudio.dialects.dashscope_task import (
 from ownstudio.service.studio import Studio
 from ownstudio.web.exchange import Exchange, HungUp
 from ownstudio.web.gateway import EXCHANGE, authenticate, internal_error
+from ownstudio.web.generate import LARGE_BODY_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +49,8 @@ INBOX_MAX = 8
 SWITCHED, REFUSED = 101, 403
 # Close codes of RFC 6455.
 GOING_AWAY, POLICY_VIOLATION, TOO_BIG = 1001, 1008, 1009
+
+T = TypeVar("T")
 
 
 class NativeSocket:
@@ -72,27 +78,38 @@ class NativeSocket:
             return
         exchange.status = SWITCHED
         await send({"type": "websocket.accept"})
-        await self._converse(_Socket(receive, send))
+        socket = _Socket(receive, send, self._message_bytes_max)
+        try:
+            code = await self._converse(exchange, socket)
+        except _TooBig:
+            code = TOO_BIG
+        await socket.close(code)
 
-    async def _converse(self, socket: "_Socket") -> None:
+    async def _converse(self, exchange: Exchange, socket: "_Socket") -> int:
+        """The code to close the connection with, once there is nothing more to say. Raises HungUp, _TooBig."""
         while (data := await socket.next_message(IDLE_S)) is not None:
-            if len(data) > self._message_bytes_max:
-                await socket.close(TOO_BIG)
-                return
             try:
-                message = read_message(data)
+                message = await _read(len(data), partial(read_message, data))
             except StudioError as error:
                 await socket.say(task_failed("", error))
                 continue
-            if message.action == RUN:
-                await socket.watched(self._task(socket, message))
-        await socket.close(GOING_AWAY)
+            if message.action != RUN:
+                continue
+            try:
+                await authenticate(exchange, self._keyring)
+            except StudioError as error:
+                await socket.say(task_failed(message.task_id, error))
+                return POLICY_VIOLATION
+            await socket.watched(self._task(socket, message, len(data)))
+        return GOING_AWAY
 
-    async def _task(self, socket: "_Socket", message: Message) -> None:
+    async def _task(self, socket: "_Socket", message: Message, size: int) -> None:
+        """Run one task, whose message was `size` bytes long, and say how it went. Raises HungUp."""
         try:
             check_task(message.payload)
             dialect = DashScope(stream=message.streams)
-            call = dialect.read(message.payload, self._studio.catalog.resolve)
+            resolve = self._studio.catalog.resolve
+            call = await _read(size, lambda: dialect.read(message.payload, resolve))
             await socket.say(task_started(message.task_id))
             if message.streams:
                 await self._stream(socket, message.task_id, call)
@@ -124,14 +141,25 @@ class NativeSocket:
             await socket.say(said)
 
 
-class _Socket:
-    """An accepted connection."""
+async def _read(size: int, reading: Callable[[], T]) -> T:
+    """What `reading` a message of `size` bytes gives: in a thread where it could hold up everybody else."""
+    return await asyncio.to_thread(reading) if size > LARGE_BODY_BYTES else reading()
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+
+class _TooBig(Exception):
+    """The client sent more bytes than may wait."""
+
+
+class _Socket:
+    """An accepted connection. What came and was not taken yet is at most `bytes_max` long altogether."""
+
+    def __init__(self, receive: Receive, send: Send, bytes_max: int) -> None:
         self._receive = receive
         self._send = send
+        self._bytes_max = bytes_max
         self._waiting: asyncio.Future[AsgiMessage] | None = None
         self._inbox: deque[bytes] = deque()
+        self._inbox_bytes = 0
 
     async def say(self, text: bytes) -> None:
         """Send one message. Raises HungUp when the client takes nothing."""
@@ -142,9 +170,11 @@ class _Socket:
             raise HungUp from None
 
     async def next_message(self, within_s: float) -> bytes | None:
-        """The next message; None when none came in time. Raises HungUp."""
+        """The next message; None when none came in time. Raises HungUp, _TooBig."""
         if self._inbox:
-            return self._inbox.popleft()
+            data = self._inbox.popleft()
+            self._inbox_bytes -= len(data)
+            return data
         await asyncio.wait([self._next()], timeout=within_s)
         if not self._next().done():
             self._next().cancel()
@@ -152,14 +182,16 @@ class _Socket:
         return self._received()
 
     async def watched(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do `work` for as long as the client is there; what it says meanwhile waits. Raises HungUp."""
+        """Do `work` for as long as the client is there; what it says meanwhile waits. Raises HungUp, _TooBig."""
         worker = asyncio.ensure_future(work)
         try:
             while not worker.done():
                 either: list[asyncio.Future[Any]] = [worker, self._next()]
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 if self._next().done():
-                    self._inbox.append(self._received())
+                    data = self._received()
+                    self._inbox.append(data)
+                    self._inbox_bytes += len(data)
                     if len(self._inbox) > INBOX_MAX:
                         raise HungUp
             await worker
@@ -177,11 +209,15 @@ class _Socket:
         return self._waiting
 
     def _received(self) -> bytes:
-        """The message that has come. Raises HungUp where it is the last one."""
+        """The message that has come. Raises HungUp where it is the last one, _TooBig where it cannot wait."""
         received = self._next().result()
         self._waiting = None
         if received["type"] == "websocket.disconnect":
             raise HungUp
         text: str | None = received.get("text")
         data: bytes = received.get("bytes") or b""
-        return data if text is None else text.encode()
+        if text is not None:
+            data = text.encode()
+        if self._inbox_bytes + len(data) > self._bytes_max:
+            raise _TooBig
+        return data

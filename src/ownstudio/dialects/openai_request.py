@@ -1,22 +1,6 @@
-"""What both OpenAI endpoints ask by names of their own: the model and how to stream."""
+"""What both OpenAI endpoints ask in the same words: the model and how to stream."""
 
-from ownstudio.dialects.fields import Fields, boolean, malformed, text, wrong_type
-from ownstudio.dialects.openai_errors import missing
-from ownstudio.dialects.sampling import (
-    read_max_tokens as read_max_tokens,
-)
-from ownstudio.dialects.sampling import (
-    read_n as read_n,
-)
-from ownstudio.dialects.sampling import (
-    read_sampling as read_sampling,
-)
-from ownstudio.dialects.sampling import (
-    read_stop as read_stop,
-)
-from ownstudio.dialects.sampling import (
-    read_token_ids as read_token_ids,
-)
+from ownstudio.dialects.fields import Fields, boolean, malformed, missing, text, wrong_type
 
 MODEL_NAME_CHARACTERS_MAX = 256
 

@@ -15,11 +15,11 @@ from ownstudio.dialects.fields import (
     Fields,
     boolean,
     malformed,
+    missing,
     read_object,
     text,
     wrong_type,
 )
-from ownstudio.dialects.openai_errors import missing
 
 MESSAGES_MAX = 10_000
 

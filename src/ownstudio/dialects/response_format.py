@@ -12,9 +12,8 @@ import msgspec
 from ownstudio.catalog import Model
 from ownstudio.core.errors import StudioError, invalid_parameter
 from ownstudio.core.request import Message, ResponseFormat
-from ownstudio.dialects.fields import Fields, boolean, malformed, wrong_type
-from ownstudio.dialects.openai_errors import missing
-from ownstudio.dialects.openai_tools import is_function_name
+from ownstudio.dialects.fields import Fields, boolean, malformed, missing, wrong_type
+from ownstudio.dialects.tools import is_function_name
 
 SCHEMA_BYTES_MAX = 256 * 1024
 

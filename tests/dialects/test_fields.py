@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ownstudio.core.errors import ErrorKind, StudioError
-from ownstudio.dialects.openai_body import NESTING_MAX, read_object
+from ownstudio.dialects.fields import NESTING_MAX, read_object
 
 NOT_JSON = "Required body invalid, please check the request body format."
 

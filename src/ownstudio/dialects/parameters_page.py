@@ -1,16 +1,18 @@
-"""The page of parameters of the OpenAI dialect, made from its tables: `docs/parameters.md`."""
+"""The page of parameters, made from the tables of both dialects: `docs/parameters.md`."""
 
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from ownstudio.dialects.openai_parameters import CHAT, TEXT, Parameters
+from ownstudio.dialects.dashscope_parameters import BODY, INPUT, PARAMETERS
+from ownstudio.dialects.openai_parameters import CHAT, TEXT
+from ownstudio.dialects.parameters import Parameters
 
 _INTRODUCTION = """\
 # Parameters
 
 What becomes of each field of a request. This page is generated from
-`src/ownstudio/dialects/openai_parameters.py`; do not edit it.
+`src/ownstudio/dialects/openai_parameters.py` and `src/ownstudio/dialects/dashscope_parameters.py`; do not edit it.
 
 `null` means absent. A value out of its range is refused with a message that names the parameter and the range.
 A field that is in no table is ignored, and the header `x-ownstudio-ignored` of the answer names it.
@@ -28,6 +30,16 @@ Where this differs from the real service, or the real service surprises:
 - The `strict` and `cache_control` of a tool are not shown to the model.
 """
 
+_NATIVE_NOTES = """\
+Where this differs from the real service, or the real service surprises:
+
+- The header names an ignored field with its place: `parameters.temprature`.
+- `tools` beside `parameters` instead of in it are not seen, as on the real service.
+- Several choices beside tools are not refused: one is made.
+- A cumulative stream repeats all log probabilities so far in each snapshot. They outweigh the text by far, so such a
+  stream sends a snapshot only when there is an eighth more to tell; `incremental_output` true sends each score at once.
+"""
+
 
 def parameters_page_markdown() -> str:
     """The whole page, ending in a newline."""
@@ -37,6 +49,10 @@ def parameters_page_markdown() -> str:
             _endpoint("Chat completions", CHAT),
             _CHAT_NOTES,
             _endpoint("Completions", TEXT),
+            _endpoint("Native: the body", BODY),
+            _endpoint("Native: `input`", INPUT),
+            _endpoint("Native: `parameters`", PARAMETERS),
+            _NATIVE_NOTES,
         ]
     )
 
@@ -45,13 +61,13 @@ def _endpoint(title: str, parameters: Parameters) -> str:
     refused = {
         name: refusal.reason + _idle(refusal.idle) for name, refusal in parameters.refused.items()
     }
+    tables = (
+        (("served", "what it may be"), parameters.supported),
+        (("ignored", "why that is harmless"), parameters.harmless),
+        (("refused", "why"), refused),
+    )
     return "\n".join(
-        [
-            f"## {title}\n",
-            _table(("served", "what it may be"), parameters.supported.items()),
-            _table(("ignored", "why that is harmless"), parameters.harmless.items()),
-            _table(("refused", "why"), refused.items()),
-        ]
+        [f"## {title}\n", *(_table(header, rows.items()) for header, rows in tables if rows)]
     )
 
 
