@@ -1,0 +1,36 @@
+"""The training text: what each generator contributes, and the endless mixture of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from training.corpus import (
+    copying,
+    fim,
+    identity,
+    json_objects,
+    partial,
+    python_code,
+    thinking,
+    tools,
+)
+from training.corpus.source import Generator, Sample, Source
+
+# Shares of samples, not of tokens: a conversation with functions is three times as long.
+MIXTURE: tuple[tuple[float, str, Generator], ...] = (
+    (0.22, "tools", tools.generate),
+    (0.26, "python", python_code.generate),
+    (0.24, "fim", fim.generate),
+    (0.09, "identity", identity.generate),
+    (0.07, "json", json_objects.generate),
+    (0.05, "thinking", thinking.generate),
+    (0.05, "partial", partial.generate),
+    (0.02, "copying", copying.generate),
+)
+
+
+def samples(source: Source) -> Iterator[tuple[str, Sample]]:
+    choices = [(share, (name, generate)) for share, name, generate in MIXTURE]
+    while True:
+        name, generate = source.weighted(choices)
+        yield name, generate(source)

@@ -1,0 +1,60 @@
+"""How long and how fast to learn. A recipe and a seed fix the model, but for rounding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Recipe:
+    corpus_tokens: int
+    steps: int
+    decay_from: int  # constant until here, then straight down to nothing
+    short_rows: int  # rows of 256 in a step
+    long_rows: int  # rows of 512 in a step
+    drill_rows: int  # rows of 256 in a step that only practise copying, until the decay
+    held_to: int  # the wired start stays as it is until here
+    warmup: int = 20
+    matrix_rate: float = 0.012  # Muon
+    vector_rate: float = 0.0015  # AdamW: embedding and norms
+    seed: int = 1
+
+
+# Two cores, PyTorch for CPU: some 9 million tokens, within three hours even on a busy machine.
+CPU = Recipe(
+    13_000_000,
+    steps=3_000,
+    decay_from=1_800,
+    short_rows=4,
+    long_rows=4,
+    drill_rows=2,
+    held_to=200,
+)
+
+RECIPES = {
+    "cpu": CPU,
+    # The same run, sent downhill early: a first model after twenty minutes.
+    "short": replace(CPU, steps=640, decay_from=320),
+    # One GPU for ten minutes. Nobody has run it yet: see README.md.
+    "gpu": Recipe(
+        300_000_000,
+        steps=6_000,
+        decay_from=4_000,
+        short_rows=96,
+        long_rows=48,
+        drill_rows=24,
+        held_to=100,
+        warmup=200,
+    ),
+    # Shows that everything runs, in a minute or two.
+    "smoke": Recipe(
+        200_000,
+        steps=30,
+        decay_from=20,
+        short_rows=4,
+        long_rows=2,
+        drill_rows=2,
+        held_to=10,
+        warmup=5,
+    ),
+}

@@ -1,0 +1,25 @@
+"""The model's measures, shared by the network (torch) and the GGUF writer (no torch)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Shape:
+    hidden: int = 256
+    layers: int = 6
+    heads: int = 4
+    kv_heads: int = 2
+    head_size: int = 64
+    inner: int = 768
+    context: int = 8192
+    rope_base: float = 1_000_000.0
+    norm_epsilon: float = 1e-6
+
+    @property
+    def body_parameters(self) -> int:
+        """Everything but the embedding."""
+        attention = 2 * self.hidden * (self.heads + self.kv_heads) * self.head_size
+        norms = 2 * self.hidden + 2 * self.head_size
+        return self.layers * (attention + 3 * self.hidden * self.inner + norms) + self.hidden
