@@ -185,25 +185,25 @@ class Supervisor:
         self._condemned = ""
         try:
             self._make_way_for_socket()
-            self._child = await Child.spawn(self._spec.command, self._spec.environment, self._log)
+            child = await self._spawn()
             async with asyncio.timeout(self._bounds.start_s):
-                announced = await self._child.ready()
+                announced = await child.ready()
         except TimeoutError:
             return self._fault(f"was not ready within {self._bounds.start_s:g} s"), 0.0
         except OSError as error:
             return self._fault(f"could not be run: {error.strerror}"), 0.0
         if announced is None:
-            status = await self._child.exited()
-            await self._child.drained()
+            status = await child.exited()
+            await child.drained()
             return self._fault(f"could not be started: it {_words(status)}", status), 0.0
         self._number += 1
         ready_at = time.monotonic()
         logger.info("%s is ready after %.2f s", self._spec.name, ready_at - begun)
         self._settle(EngineState.READY, Incarnation(self._number, announced))
-        status = await self._child.exited()
+        status = await child.exited()
         ready_s = time.monotonic() - ready_at
         self._begin()  # before anything is awaited: nobody may be given the dead child any more
-        await self._child.drained()
+        await child.drained()
         if self._condemned:
             return self._fault(f"was killed because it {self._condemned}", status), ready_s
         return self._fault(f"{_words(status)} while running", status), ready_s
@@ -236,6 +236,19 @@ class Supervisor:
         logger.warning("%s %s; its log ends:\n%s", self._spec.name, what, tail)
         words = self._spec.explain(tail, status)
         return f"{self._spec.name} {what}" + (f": {words}" if words else "")
+
+    async def _spawn(self) -> Child:
+        """A stop that comes meanwhile waits for the child, since half-born it could be neither kept nor ended."""
+        spawning = asyncio.get_running_loop().create_task(
+            Child.spawn(self._spec.command, self._spec.environment, self._log)
+        )
+        try:
+            self._child = await asyncio.shield(spawning)
+            return self._child
+        except asyncio.CancelledError:
+            with suppress(OSError):
+                self._child = await spawning
+            raise
 
     async def _reap(self) -> None:
         """Leave nothing of the present child. Idempotent, so that a cancelled call can be made again."""
