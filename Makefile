@@ -57,6 +57,9 @@ fmt: $(VENV)/.dev  ## format and fix what can be fixed
 docs: $(VENV)/.serve  ## write the generated pages anew
 	$(BIN)/python -m ownstudio.app.documents
 
+test-model: $(VENV)/.dev  ## how the bundled model does in the pages' tool loops
+	$(BIN)/python -m pytest -m model
+
 fuzz: $(VENV)/.dev  ## a minute of random cuts through the parser of answers
 	$(BIN)/python tests/qwen/fuzz_parser.py 60
 
@@ -73,4 +76,4 @@ lock: $(VENV)/.dev  ## pin the dependencies anew
 clean:  ## remove what setup made
 	rm -rf $(VENV)
 
-.PHONY: help setup dev serve test test-sdks check fmt docs fuzz bench bench-litellm lock clean
+.PHONY: test-model help setup dev serve test test-sdks check fmt docs fuzz bench bench-litellm lock clean

@@ -233,6 +233,7 @@ def check_trained(tmp_path: Path) -> None:
         pytest.fail(f"This needs a trained model, and the bundled one says of itself: {told}")
 
 
+@pytest.mark.model
 def test_a_trained_model_calls_a_function_and_ends_the_loop_by_itself(
     tool_user: User, node_if_needed: Path | None, tmp_path: Path, loop: Loop
 ) -> None:
