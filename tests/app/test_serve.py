@@ -19,12 +19,19 @@ from openai.types.chat import ChatCompletionChunk
 
 from support.instance import ServedInstance
 
+ROW = {"type": "array", "items": {"enum": ["one", "two"]}, "minItems": 20, "maxItems": 20}
 STREAM: dict[str, Any] = {
     "model": "qwen-plus",
-    "messages": [{"role": "user", "content": "Write a very long story."}],
+    "messages": [{"role": "user", "content": "Count."}],
     "stream": True,
-    "temperature": 1.9,
-    "seed": 7,
+    # No model ends this answer before its thousandth token.
+    "response_format": {
+        "type": "json_schema",
+        "json_schema": {
+            "name": "numbers",
+            "schema": {"type": "array", "items": ROW, "minItems": 30, "maxItems": 30},
+        },
+    },
 }
 
 
@@ -36,7 +43,19 @@ def stack() -> Iterator[ExitStack]:
 
 
 def client(instance: ServedInstance) -> openai.OpenAI:
-    return openai.OpenAI(base_url=instance.base_url, api_key=instance.key, max_retries=0)
+    opened = openai.OpenAI(base_url=instance.base_url, api_key=instance.key, max_retries=0)
+    CLIENTS.append(opened)
+    return opened
+
+
+CLIENTS: list[openai.OpenAI] = []
+
+
+@pytest.fixture(autouse=True)
+def _clients_closed() -> Iterator[None]:
+    yield
+    while CLIENTS:
+        CLIENTS.pop().close()
 
 
 def started_stream(

@@ -368,7 +368,7 @@ async def test_clients_without_patience_do_not_keep_a_hanging_worker(tmp_path: P
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(answer(engine, request(1000)), 0.05)
+            await asyncio.wait_for(answer(engine, request(1000)), 0.2)
         assert await engine.supervisor.wait_left(incarnation, 3.0)
 
 

@@ -1,6 +1,5 @@
 """`ownstudio conformance`: hold a server to what Model Studio is known to answer."""
 
-import asyncio
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -54,6 +53,8 @@ def conformance(
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.path not in ("", "/"):
         fail(f"not the root of a server: {url} (such as http://127.0.0.1:8000)", USAGE)
+    import asyncio  # noqa: PLC0415
+
     from ownstudio.conformance import Target, Unreachable, as_json, print_table  # noqa: PLC0415
 
     target = Target(f"{parts.scheme}://{parts.netloc}", secret, model, coder)

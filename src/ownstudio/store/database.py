@@ -5,6 +5,7 @@ writing transaction takes SQLite's write lock when it begins: it waits once, at 
 half-way because another process wrote first. Exceptions of the driver leave this module as StoreError.
 """
 
+import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from ownstudio.store.schema import SCHEMA_VERSION
 
 BUSY_TIMEOUT_S = 5.0
 POOL_SIZE = 4
+WAL_TRIES = 40
+WAL_RETRY_S = 0.05
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _READ_ONLY = "ownstudio_read_only"
@@ -127,8 +130,17 @@ def _engine(address: URL) -> AsyncEngine:
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
-    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+    for pragma in ("synchronous = NORMAL", "foreign_keys = ON"):
         cursor.execute(f"PRAGMA {pragma}")
+    for tries_left in range(WAL_TRIES, 0, -1):
+        # The first change to WAL waits for nobody: of two processes that open a new file one is told "locked".
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            break
+        except Exception:
+            if tries_left == 1:
+                raise
+            time.sleep(WAL_RETRY_S)
     cursor.close()
 
 
