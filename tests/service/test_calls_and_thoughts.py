@@ -205,3 +205,12 @@ async def test_what_is_allowed_in_all_holds_across_the_end_of_the_thinking() -> 
         else:
             assert len(engine.requests) == 1
             assert completion.choices[0].finish_reason is FinishReason.LENGTH
+
+
+async def test_an_answer_that_is_cut_before_it_says_anything_still_begins() -> None:
+    forced = len(tokenizer().encode("\n</think>\n\n", specials=True))
+    prompt = ChatPrompt((Message("user", "think"),), enable_thinking=True)
+    request = asked(prompt, thinking_budget=1, max_completion_tokens=1 + forced)
+    completion, events = await run(ScriptedEngine([written("\n")[:1], Stall()]), request)
+    assert isinstance(events[0], Started)
+    assert completion.choices[0].finish_reason is FinishReason.LENGTH

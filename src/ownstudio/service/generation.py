@@ -145,7 +145,8 @@ class Generation:
                     return
                 rest = self._past_thinking(request)
                 if rest is None:
-                    yield self._cut()
+                    cut = self._cut()
+                    yield cut if started else [self._started(), *cut]
                     return
                 request = rest
         finally:

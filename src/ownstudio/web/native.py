@@ -19,19 +19,18 @@ from ownstudio.dialects.dashscope_side import (
     read_count_request,
 )
 from ownstudio.service.deployment import Deployment
-from ownstudio.service.generation import unavailable
+from ownstudio.service.generation import LARGE_PROMPT_CHARACTERS, unavailable
 from ownstudio.service.plan import check_length
 from ownstudio.service.studio import Studio
 from ownstudio.web.exchange import JSON, Exchange
 from ownstudio.web.gateway import EXCHANGE
-from ownstudio.web.generate import Generate
+from ownstudio.web.generate import LARGE_BODY_BYTES, Generate
 
 SERVICES = "/services/"
 TEXT_GENERATION = "/services/aigc/text-generation/generation"
 MULTIMODAL_GENERATION = "/services/aigc/multimodal-generation/generation"
 
 QUERY_FIELDS_MAX = 16
-LARGE_CHARACTERS = 16_384
 
 MakeGenerate = Callable[[str, DashScope], Generate]
 
@@ -165,13 +164,13 @@ class Count:
         exchange: Exchange = scope[EXCHANGE]
         body = await exchange.body(self._body_bytes_max)
         resolve = self._studio.catalog.resolve
-        if len(body) > LARGE_CHARACTERS:
+        if len(body) > LARGE_BODY_BYTES:
             asked = await asyncio.to_thread(read_count_request, body, resolve)
         else:
             asked = read_count_request(body, resolve)
         deployment = self._deployment(asked.model.deployment)
         check_length(asked.prompt, asked.model.input_max, deployment)
-        if asked.prompt.characters > LARGE_CHARACTERS:
+        if asked.prompt.characters > LARGE_PROMPT_CHARACTERS:
             answer = await asyncio.to_thread(_counted, asked, deployment, exchange.request_id)
         else:
             answer = _counted(asked, deployment, exchange.request_id)
