@@ -28,7 +28,7 @@ CPU = Recipe(
     short_rows=4,
     long_rows=4,
     drill_rows=2,
-    held_to=200,
+    held_to=1_500,
 )
 
 RECIPES = {

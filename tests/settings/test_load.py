@@ -72,7 +72,10 @@ def test_a_named_file_must_exist():
     ("text", "message"),
     [
         ("[server]\nprot = 1", r"server\.prot \(in ownstudio\.toml\).*did you mean server\.port\?"),
-        ("[sever]\nport = 1", r"sever.*not a setting.*allowed here: data, database_url"),
+        (
+            "[sever]\nport = 1",
+            r"sever.*not a setting.*allowed here: admin, billing, cache, data, database_url",
+        ),
         ("port = 1", r"did you mean server\.port\?"),
         ("[server]\nport = 99999", r"server\.port = 99999 .*whole number from 0 to 65535"),
         ("[server]\nport = true", r"server\.port = true .*whole number"),

@@ -37,13 +37,15 @@ class TokenLogprob(Struct, frozen=True):
 
 
 class Started(Struct, frozen=True):
-    """The engine has begun to answer a prompt of so many tokens, of which it says that so many were cached.
+    """The engine has begun to answer a prompt of so many tokens, of which so many were cached.
 
-    `warnings` are for the client: what of its request is not enforced.
+    The cache fields are those of `Usage`. `warnings` are for the client: what of its request is not enforced.
     """
 
     prompt_tokens: int
     cached_tokens: int = 0
+    cache_creation_tokens: int = 0
+    explicit_cache: bool = False
     warnings: tuple[str, ...] = ()
 
 
@@ -92,13 +94,16 @@ class Finish(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True):
-    """Token counts of one generation. Totals include their parts: `prompt_tokens` its cached ones,
-    `completion_tokens` those of reasoning."""
+    """Token counts of one generation. Totals include their parts: `prompt_tokens` its cached ones and those of
+    a cache block made by this request, `completion_tokens` those of reasoning. `explicit_cache`: the request
+    marked what to cache."""
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_creation_tokens: int = 0
+    explicit_cache: bool = False
 
     @property
     def total_tokens(self) -> int:

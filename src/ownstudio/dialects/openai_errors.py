@@ -34,17 +34,31 @@ ERRORS: dict[ErrorKind, _Row] = {
     ErrorKind.INVALID_API_KEY: _Row("invalid_api_key"),
     ErrorKind.MISSING_API_KEY: _Row("invalid_api_key"),
     ErrorKind.ACCESS_DENIED: _Row("access_denied"),
+    ErrorKind.ARREARAGE: _Row("Arrearage", "Arrearage"),
+    ErrorKind.MODEL_ACCESS_DENIED: _Row("Model.AccessDenied"),
+    ErrorKind.WORKSPACE_ACCESS_DENIED: _Row("Workspace.AccessDenied"),
+    ErrorKind.FREE_QUOTA_EXHAUSTED: _Row(
+        "AllocationQuota.FreeTierOnly", "AllocationQuota.FreeTierOnly"
+    ),
+    ErrorKind.BUDGET_EXHAUSTED: _Row("AllocationQuota.Budget", "AllocationQuota.Budget"),
+    ErrorKind.IDEMPOTENCY_CONFLICT: _Row("idempotency_conflict"),
     ErrorKind.MODEL_NOT_FOUND: _Row("model_not_found"),
     ErrorKind.MODEL_NOT_SUPPORTED: _Row("model_not_supported"),
     ErrorKind.NOT_FOUND: _Row("not_found"),
     ErrorKind.METHOD_NOT_ALLOWED: _Row("method_not_allowed"),
     ErrorKind.BODY_TOO_LARGE: _Row("payload_too_large"),
+    ErrorKind.REQUESTS_LIMITED: _Row("limit_requests", "limit_requests"),
+    # Not what OpenAI means by these words: it passes by itself within a minute, which Retry-After says.
+    ErrorKind.TOKENS_LIMITED: _Row("insufficient_quota", "insufficient_quota"),
+    ErrorKind.BURST_LIMITED: _Row("limit_burst_rate", "limit_burst_rate"),
+    ErrorKind.CONCURRENCY_LIMITED: _Row("limit_concurrency", "limit_concurrency"),
     ErrorKind.INTERNAL: _SERVER_ERROR,
     ErrorKind.ENGINE_FAILED: _SERVER_ERROR,
     ErrorKind.TIMEOUT: _Row("request_timeout", "request_timeout"),
     ErrorKind.ENGINE_UNAVAILABLE: _Row("model_unavailable", "model_unavailable"),
     ErrorKind.OVERLOADED: _BUSY,
     ErrorKind.SHUTTING_DOWN: _BUSY,
+    ErrorKind.STORE_UNAVAILABLE: _BUSY,
 }
 
 

@@ -302,7 +302,7 @@ class Generation:
 
     def _started(self) -> Started:
         usage = self._usage()
-        return Started(usage.prompt_tokens, usage.cached_tokens, self._warnings)
+        return Started(usage.prompt_tokens, usage.cached_tokens, warnings=self._warnings)
 
     def _usage(self) -> Usage:
         return Usage(

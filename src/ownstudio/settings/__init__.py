@@ -6,10 +6,24 @@ Nothing here is a global: who needs a setting is given it.
 """
 
 from ownstudio.settings.load import Loaded, load_settings
-from ownstudio.settings.tree import Deployment, Log, Server, Settings, SettingsError
+from ownstudio.settings.tree import (
+    Admin,
+    Billing,
+    Cache,
+    Deployment,
+    Limits,
+    Log,
+    Server,
+    Settings,
+    SettingsError,
+)
 
 __all__ = [
+    "Admin",
+    "Billing",
+    "Cache",
     "Deployment",
+    "Limits",
     "Loaded",
     "Log",
     "Server",

@@ -15,7 +15,16 @@ import msgspec
 from ownstudio.settings.fields import ANY_DEPLOYMENT, DEPLOYMENTS, Field, Key, dotted, fields, find
 from ownstudio.settings.load import Loaded
 from ownstudio.settings.machine import cores, engine_threads
-from ownstudio.settings.tree import DEFAULT_DEPLOYMENTS, Deployment, Log, Server
+from ownstudio.settings.tree import (
+    DEFAULT_DEPLOYMENTS,
+    Admin,
+    Billing,
+    Cache,
+    Deployment,
+    Limits,
+    Log,
+    Server,
+)
 
 HIDDEN = "(hidden)"
 
@@ -152,6 +161,10 @@ def _table_meaning(table: Key) -> str:
     structs: Mapping[Key, type[msgspec.Struct]] = {
         ("server",): Server,
         ("log",): Log,
+        ("limits",): Limits,
+        ("billing",): Billing,
+        ("cache",): Cache,
+        ("admin",): Admin,
         (DEPLOYMENTS, ANY_DEPLOYMENT): Deployment,
     }
     return (structs[table].__doc__ or "").strip() if table else "Where things are kept."

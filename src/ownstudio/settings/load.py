@@ -24,7 +24,11 @@ from ownstudio.settings.layers import (
 )
 from ownstudio.settings.tree import (
     DEFAULT_DEPLOYMENTS,
+    Admin,
+    Billing,
+    Cache,
     Deployment,
+    Limits,
     Log,
     Server,
     Settings,
@@ -129,8 +133,14 @@ def _build(merged: Layer) -> tuple[Settings, dict[str, str]]:
     settings = Settings(
         data=values["data",],
         database_url=values["database_url",],
+        redis_url=values["redis_url",],
+        regions=values["regions",],
         server=Server(**_under(("server",), values)),
         log=Log(**_under(("log",), values)),
+        limits=Limits(**_under(("limits",), values)),
+        billing=Billing(**_under(("billing",), values)),
+        cache=Cache(**_under(("cache",), values)),
+        admin=Admin(**_under(("admin",), values)),
         deployments=deployments,
     )
     return settings, sources

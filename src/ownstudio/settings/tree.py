@@ -96,6 +96,137 @@ class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = False
 
 
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How limits are kept. How high they are belongs to accounts, workspaces and keys."""
+
+    per_second: Annotated[
+        bool,
+        Meta(
+            description="Hold requests and tokens also to a sixtieth of their limit in each second."
+        ),
+    ] = True
+    wait_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="How long a request over a limit may wait for its turn, in seconds, instead of being answered "
+            "429 at once. Keys take turns.",
+        ),
+    ] = 0.0
+    waiting_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Requests that may wait for a limit at once; one more is answered 429.",
+        ),
+    ] = 10_000
+    surge: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1000,
+            description="Requests of an account to a model in ten seconds may be at most so many times those of the "
+            "ten seconds before, and 10 more. 0 is no such rule.",
+        ),
+    ] = 0.0
+    redis_down: Annotated[
+        Literal["refuse", "allow"],
+        Meta(
+            description="When Redis cannot be reached: `refuse` answers 503, `allow` goes on with limits of this "
+            "process alone."
+        ),
+    ] = "refuse"
+
+
+class Billing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What answers cost."""
+
+    currency: Annotated[
+        str,
+        Meta(
+            min_length=3,
+            max_length=8,
+            description="The one currency of all prices and balances.",
+        ),
+    ] = "USD"
+    local_prices: Annotated[
+        Literal["none", "singapore", "virginia", "beijing"],
+        Meta(
+            description="The published prices that the region `local` takes over: `none` makes every model free until "
+            "you import a price."
+        ),
+    ] = "none"
+    local_free_tokens: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10**15,
+            description="Tokens that each account has free for each model in the region `local`. Other regions give "
+            "what is published.",
+        ),
+    ] = 0
+    local_free_days: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=36_500,
+            description="Days that the free tokens of the region `local` last, from when the account was made.",
+        ),
+    ] = 90
+    hold_margin_s: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=DAY_S,
+            description="How long after a request's deadline money held for it is given back, should the server have "
+            "died, in seconds.",
+        ),
+    ] = 60.0
+
+
+class Cache(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is remembered of prompts, as hashes, to report and price cache hits."""
+
+    implicit_ttl_s: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=30 * DAY_S,
+            description="How long a prompt that nobody sends again counts as seen, in seconds.",
+        ),
+    ] = 3600.0
+    explicit_ttl_s: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=30 * DAY_S,
+            description="How long a block marked with `cache_control` is kept after its last hit, in seconds.",
+        ),
+    ] = 300.0
+    blocks_max: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            le=100_000_000,
+            description="Blocks of 32 tokens remembered in this process, about 200 bytes each; the oldest go first.",
+        ),
+    ] = 500_000
+
+
+class Admin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The admin API."""
+
+    enabled: Annotated[bool, Meta(description="Answer below /admin/v1.")] = True
+    requests_per_minute: Annotated[
+        int,
+        Meta(
+            ge=1, le=1_000_000, description="Requests a minute to the admin API, over all tokens."
+        ),
+    ] = 600
+
+
 class Deployment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Weights on an engine, and the model names that they answer."""
 
@@ -201,12 +332,35 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str,
         Meta(
             max_length=4096,
-            description="Database for keys, as an SQLAlchemy URL. Empty is SQLite in the data directory.",
+            description="Database for accounts, keys and the ledger, as an SQLAlchemy URL such as "
+            "postgresql://user:password@host/name. Empty is SQLite in the data directory.",
             extra={"secret": True},
         ),
     ] = ""
+    redis_url: Annotated[
+        str,
+        Meta(
+            max_length=4096,
+            description="Redis for limits and the prefix index of several servers, such as redis://host:6379/0. Empty "
+            "keeps both in this process.",
+            extra={"secret": True},
+        ),
+    ] = ""
+    regions: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=300)], ...],
+        Meta(
+            max_length=32,
+            description="Regions that this server plays: `local` (every model), `singapore`, `virginia` or `beijing`. "
+            "Several are told apart by the Host header or the port: `singapore@intl.example.com`, `beijing@:8001`. One "
+            "without an address has all other requests.",
+        ),
+    ] = ("local",)
     server: Server = Server()
     log: Log = Log()
+    limits: Limits = Limits()
+    billing: Billing = Billing()
+    cache: Cache = Cache()
+    admin: Admin = Admin()
     deployments: dict[str, Deployment]
 
 
