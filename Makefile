@@ -60,6 +60,9 @@ docs: $(VENV)/.serve  ## write the generated pages anew
 test-model: $(VENV)/.dev  ## how the bundled model does in the pages' tool loops
 	$(BIN)/python -m pytest -m model
 
+test-families: $(VENV)/.dev  ## prompts against publishers' chat templates, FAMILY.jinja in TEMPLATES=directory
+	OWNSTUDIO_TEMPLATES="$(TEMPLATES)" $(BIN)/python -m pytest tests/qwen/publisher_templates.py
+
 fuzz: $(VENV)/.dev  ## a minute of random cuts through the parser of answers
 	$(BIN)/python tests/qwen/fuzz_parser.py 60
 
@@ -76,4 +79,4 @@ lock: $(VENV)/.dev  ## pin the dependencies anew
 clean:  ## remove what setup made
 	rm -rf $(VENV)
 
-.PHONY: test-model help setup dev serve test test-sdks check fmt docs fuzz bench bench-litellm lock clean
+.PHONY: test-families test-model help setup dev serve test test-sdks check fmt docs fuzz bench bench-litellm lock clean

@@ -10,21 +10,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from accounts.conftest import Clock
+from ownstudio.accounts import changes
 from ownstudio.accounts import keys as module
+from ownstudio.accounts.changes import Missing
+from ownstudio.accounts.directory import Directory
 from ownstudio.accounts.keys import EAGER_S, FRESH_S, Keyring, hash_secret
+from ownstudio.accounts.principal import Account, Workspace
+from ownstudio.accounts.rules import UNBOUND, Limit, Rules
 from ownstudio.core.errors import ErrorKind, StudioError
 from ownstudio.store.database import ConflictError, Database, sqlite_url
 from ownstudio.store.directory import StoreError
-
-
-class Clock:
-    """Both clocks of a keyring, turned by hand."""
-
-    def __init__(self) -> None:
-        self.seconds = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 @pytest.fixture
@@ -35,13 +31,10 @@ async def database(tmp_path: Path) -> AsyncGenerator[Database, None]:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def keyring(database: Database, clock: Clock) -> Keyring:
-    return Keyring(database, monotonic=clock, now=clock)
+async def keyring(database: Database, clock: Clock) -> AsyncGenerator[Keyring, None]:
+    made = Keyring(database, monotonic=clock, now=clock)
+    yield made
+    await made.close()
 
 
 def contents(directory: Path) -> bytes:
@@ -56,15 +49,25 @@ async def refused(keyring: Keyring, secret: str) -> bool:
     return True
 
 
+def counted_looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Grows with every look at the database."""
+    looks: list[None] = []
+    snapshot = Database.snapshot
+
+    def counted(database: Database) -> object:
+        looks.append(None)
+        return snapshot(database)
+
+    monkeypatch.setattr(Database, "snapshot", counted)
+    return looks
+
+
 async def test_a_key_stands_for_its_holder(keyring: Keyring):
     new = await keyring.create("laptop", "research", "eu")
     principal = await keyring.authenticate(new.secret)
-    assert (principal.key_id, principal.name, principal.workspace, principal.region) == (
-        new.id,
-        "laptop",
-        "research",
-        "eu",
-    )
+    assert (principal.key_id, principal.name, principal.region) == (new.id, "laptop", "eu")
+    assert (principal.account.id, principal.workspace.id) == ("default", "research")
+    assert principal.rules == principal.workspace.rules == principal.account.rules == UNBOUND
     assert keyring.cached(new.secret) == principal
 
 
@@ -112,6 +115,7 @@ async def test_a_key_made_elsewhere_works_at_once_and_one_revoked_elsewhere_stop
     clock.seconds += FRESH_S
     assert here.cached(new.secret) is None
     assert await refused(here, new.secret)
+    await here.close()
 
 
 async def test_fresh_knowledge_needs_no_database(
@@ -128,37 +132,21 @@ async def test_fresh_knowledge_needs_no_database(
 async def test_a_flood_of_wrong_keys_costs_a_bounded_number_of_looks(
     keyring: Keyring, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ):
-    looks = 0
-    keys_since = module.table.keys_since
-
-    async def counted(*arguments: object) -> object:
-        nonlocal looks
-        looks += 1
-        return await keys_since(*arguments)
-
-    monkeypatch.setattr(module.table, "keys_since", counted)
+    looks = counted_looks(monkeypatch)
     for n in range(1000):
         clock.seconds += 0.001
         await refused(keyring, f"sk-{n}")
-    assert looks <= 1 / EAGER_S + 1
-    assert not keyring._held
+    assert 1 <= len(looks) <= 1 / EAGER_S + 1
+    assert not keyring._holders.by_hash
 
 
 async def test_many_at_once_share_one_look(
     keyring: Keyring, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ):
     new = await keyring.create()
-    looks = 0
-    keys_since = module.table.keys_since
-
-    async def counted(*arguments: object) -> object:
-        nonlocal looks
-        looks += 1
-        return await keys_since(*arguments)
-
-    monkeypatch.setattr(module.table, "keys_since", counted)
+    looks = counted_looks(monkeypatch)
     await asyncio.gather(*(keyring.authenticate(new.secret) for _ in range(50)))
-    assert looks == 1
+    assert len(looks) == 1
 
 
 async def test_an_expired_key_is_refused_on_the_second(keyring: Keyring, clock: Clock):
@@ -200,13 +188,14 @@ async def test_a_store_that_takes_no_writes_refuses_no_request(
 async def test_a_store_that_cannot_be_read_is_our_fault_and_tells_the_client_nothing(
     keyring: Keyring, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ):
-    async def fail(*_: object) -> None:
+    def fail(_: object) -> None:
         raise StoreError("/secret/path is gone")
 
-    monkeypatch.setattr(module.table, "keys_since", fail)
+    monkeypatch.setattr(Database, "snapshot", fail)
     with pytest.raises(StudioError) as refusal:
         await keyring.authenticate("sk-x")
-    assert refusal.value.kind is ErrorKind.INTERNAL
+    assert refusal.value.kind is ErrorKind.STORE_UNAVAILABLE
+    assert refusal.value.retry_after == 1
     assert "/secret" not in refusal.value.message
     assert "/secret" in refusal.value.detail
 
@@ -263,7 +252,7 @@ async def test_a_conflict_with_another_writer_is_tried_again(
 
     monkeypatch.setattr(module.table, "next_revision", sometimes_stale)
     assert (await keyring.create()).id
-    stale += [1] * module.CONFLICT_TRIES
+    stale += [1] * changes.CONFLICT_TRIES
     with pytest.raises(ConflictError):
         await keyring.create()
     assert len(await keyring.list()) == 2
@@ -285,6 +274,181 @@ async def test_names_and_scopes_are_bounded(
 ):
     with pytest.raises(ValueError, match=r"at most|is not 1 to 64"):
         await keyring.create(name, workspace, region)
+    assert await keyring.list() == []
+
+
+async def test_a_workspace_that_does_not_exist_is_made_with_its_first_key(
+    keyring: Keyring, database: Database
+):
+    assert not (await keyring.create()).made_workspace
+    assert (await keyring.create(workspace="new")).made_workspace
+    assert not (await keyring.create(workspace="new")).made_workspace
+    made = [await keyring.create(workspace=name) for name in ("default", "new")]
+    found = [await keyring.authenticate(new.secret) for new in made]
+    assert [one.workspace for one in found] == [
+        Workspace("default", "default"),
+        Workspace("new", "default"),
+    ]
+    assert isinstance(found[0].account, Account)
+    assert len(await Directory(database).workspaces()) == 2
+
+
+async def test_a_key_is_made_with_its_rules_and_its_end(keyring: Keyring, clock: Clock):
+    rules = Rules(models=("qwen-plus",), limits={"*": Limit(60)})
+    end = int(clock.seconds) + 60
+    new = await keyring.create("n", "w", "eu", end, rules)
+    assert (await keyring.authenticate(new.secret)).rules == rules
+    listed = await keyring.get(new.id)
+    assert (listed.rules, listed.expires_at, listed.disabled_at) == (rules, end, None)
+    for impossible in (
+        keyring.create(expires_at=int(clock.seconds)),
+        keyring.create(rules=Rules(addresses=("x",))),
+        keyring.update(new.id, expires_at=int(clock.seconds) - 1),
+        keyring.update(new.id, rules=Rules(models=("*",))),
+        keyring.update(new.id, name="a\nb"),
+    ):
+        with pytest.raises(
+            ValueError, match=r"the past|is not an address|leave the models|at most"
+        ):
+            await impossible
+    assert await keyring.list() == [listed]
+
+
+async def test_a_change_of_a_key_leaves_what_it_does_not_name(keyring: Keyring, clock: Clock):
+    end = int(clock.seconds) + 60
+    new = await keyring.create("laptop", expires_at=end, rules=Rules(concurrency=2))
+    assert (await keyring.authenticate(new.secret)).name == "laptop"
+    await keyring.close()
+    used_at = (await keyring.get(new.id)).last_used_at
+    disabled = await keyring.update(new.id, disabled=True)
+    assert disabled.disabled_at == int(clock.seconds)
+    clock.seconds += 1
+    changed = await keyring.update(new.id, name="desktop", disabled=True)
+    assert changed.disabled_at == disabled.disabled_at
+    assert (changed.name, changed.expires_at, changed.rules) == (
+        "desktop",
+        end,
+        Rules(concurrency=2),
+    )
+    changed = await keyring.update(
+        new.id,
+        disabled=False,
+        expires_at=None,
+        rules=lambda before: Rules(concurrency=before.concurrency, models=()),
+    )
+    assert changed == await keyring.get(new.id)
+    assert (changed.disabled_at, changed.expires_at, changed.last_used_at) == (None, None, used_at)
+    assert changed.rules == Rules(concurrency=2, models=())
+
+
+async def test_a_disabled_key_that_has_expired_is_like_any_expired_key(
+    keyring: Keyring, clock: Clock
+):
+    new = await keyring.create(expires_at=int(clock.seconds) + 10)
+    await keyring.update(new.id, disabled=True)
+    with pytest.raises(StudioError, match=r"API-key is blocked\."):
+        await keyring.authenticate(new.secret)
+    clock.seconds += 10
+    assert await refused(keyring, new.secret)
+
+
+async def test_a_rotated_key_is_the_old_one_with_a_new_secret(keyring: Keyring, clock: Clock):
+    end = int(clock.seconds) + 1000
+    old = await keyring.create("laptop", "w", "eu", end, Rules(concurrency=2))
+    new = await keyring.rotate(old.id)
+    assert new.secret != old.secret
+    before, after = await keyring.get(old.id), await keyring.get(new.id)
+    assert before.revoked_at == int(clock.seconds)
+    assert (after.name, after.workspace, after.region, after.expires_at, after.rules) == (
+        "laptop",
+        "w",
+        "eu",
+        end,
+        Rules(concurrency=2),
+    )
+    assert await refused(keyring, old.secret)
+    assert (await keyring.authenticate(new.secret)).key_id == new.id
+
+
+async def test_an_overlap_ends_the_old_key_later_but_never_later_than_its_own_end(
+    keyring: Keyring, clock: Clock
+):
+    lasting, ending = (
+        await keyring.create(),
+        await keyring.create(expires_at=int(clock.seconds) + 30),
+    )
+    for old in (lasting, ending):
+        await keyring.rotate(old.id, overlap_s=60)
+    clock.seconds += 29
+    for old in (lasting, ending):
+        await keyring.authenticate(old.secret)
+    clock.seconds += 1
+    assert await refused(keyring, ending.secret)
+    await keyring.authenticate(lasting.secret)
+    clock.seconds += 30
+    assert await refused(keyring, lasting.secret)
+
+
+async def test_rotating_a_disabled_key_makes_no_way_around_it(keyring: Keyring):
+    old = await keyring.create()
+    await keyring.update(old.id, disabled=True)
+    new = await keyring.rotate(old.id)
+    assert new.disabled
+    with pytest.raises(StudioError, match=r"API-key is blocked\."):
+        await keyring.authenticate(new.secret)
+
+
+async def test_a_rotation_that_fails_leaves_the_old_key_as_it_was(
+    keyring: Keyring, monkeypatch: pytest.MonkeyPatch
+):
+    old = await keyring.create()
+
+    async def fail(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(module.table, "insert_key", fail)
+    with pytest.raises(StoreError, match="the disk is full"):
+        await keyring.rotate(old.id)
+    assert (await keyring.authenticate(old.secret)).key_id == old.id
+
+
+async def test_a_key_that_is_no_more_cannot_be_changed_or_rotated(keyring: Keyring, clock: Clock):
+    revoked, expired = (
+        await keyring.create(),
+        await keyring.create(expires_at=int(clock.seconds) + 1),
+    )
+    await keyring.revoke(revoked.id)
+    clock.seconds += 1
+    for asked in (
+        keyring.update(revoked.id, disabled=False),
+        keyring.update("key-unknown", name="x"),
+        keyring.rotate(revoked.id),
+        keyring.rotate(expired.id),
+        keyring.rotate("key-unknown"),
+        keyring.get("key-unknown"),
+    ):
+        with pytest.raises(Missing, match="is no key in use"):
+            await asked
+    with pytest.raises(ValueError, match="an overlap is 0 to"):
+        await keyring.rotate(expired.id, overlap_s=-1)
+    assert len(await keyring.list()) == 2
+
+
+async def test_two_that_rotate_one_key_at_once_do_not_both_succeed(either: Database):
+    keyring = Keyring(either)
+    old = await keyring.create()
+    made = await asyncio.gather(*(keyring.rotate(old.id) for _ in range(4)), return_exceptions=True)
+    assert sorted(isinstance(one, Missing) for one in made) == [False, True, True, True]
+    assert len(await keyring.list()) == 2
+
+
+async def test_keys_made_at_once_in_a_new_workspace_all_exist(either: Database):
+    keyrings = [Keyring(either) for _ in range(8)]
+    made = await asyncio.gather(*(one.create(workspace="new") for one in keyrings))
+    assert [new.made_workspace for new in made].count(True) == 1
+    for new in made:
+        assert (await keyrings[0].authenticate(new.secret)).workspace.id == "new"
+    await keyrings[0].close()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)

@@ -14,7 +14,7 @@ from benchmarks.picture import picture, share_of_budget
 from benchmarks.processes import gateway, passthrough
 from benchmarks.report import BEGIN, END, Report, write_json, write_page
 
-from benchmarks import generation, latency, start, streams, throughput
+from benchmarks import generation, latency, parsing, start, streams, throughput
 
 GAP_S = 0.01
 TINY = Effort(turns=1, load_s=0.1, pairs=10, engine_turns=1, streams=20, starts=1)
@@ -132,8 +132,23 @@ def test_a_report_is_written_where_the_page_has_its_place(tmp_path: Path) -> Non
     assert picture([]).startswith("<svg")
 
 
+async def test_each_length_of_an_answer_has_its_figure_and_their_growth_one_too() -> None:
+    steps: list[None] = []
+    figures = await parsing.per_chunk(TINY, lambda: steps.append(None))
+    assert len(steps) == parsing.steps(TINY)
+    *lengths, growth = figures
+    assert len(lengths) == len(parsing.LENGTHS)
+    assert all(one.value > 0 for one in lengths)
+    assert growth.value == pytest.approx(lengths[-1].value / lengths[0].value)
+
+
+def test_what_is_parsed_is_the_paragraph_in_words() -> None:
+    assert "".join(parsing.CHUNKS) == parsing.PARAGRAPH
+    assert len(parsing.PARAGRAPH) / len(parsing.CHUNKS) == pytest.approx(4.9, abs=0.1)
+
+
 def test_every_benchmark_says_how_many_steps_it_takes() -> None:
-    for one in (throughput, latency, generation, streams, start):
+    for one in (throughput, parsing, latency, generation, streams, start):
         assert one.steps(TINY) > 0
 
 

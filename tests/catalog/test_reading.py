@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ownstudio.catalog import parse_entries
+from ownstudio.catalog import Features, parse_entries
 from ownstudio.catalog.terms import Offer
 
 HEAD = """
@@ -42,8 +42,13 @@ def test_the_smallest_row_is_valid() -> None:
     entry = parse_entries(catalogue(""))["m-1"]
     assert (entry.family, entry.group, entry.sources) == ("qwen3", "g", ("A page, 2026",))
     assert (entry.n_max, entry.completions, entry.cache) == (1, False, None)
-    assert entry.features.tools
+    assert entry.features == Features(tools=True, partial=True, json=True, json_word=True)
     assert entry.thinking.mode == "none"
+
+
+def test_features_that_a_row_lists_are_all_it_has() -> None:
+    wordless = parse_entries(catalogue('features = ["partial", "json"]'))["m-1"]
+    assert wordless.features == Features(tools=False, partial=True, json=True, json_word=False)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +69,7 @@ def test_the_smallest_row_is_valid() -> None:
         ('cache = "odd"', "no cache 'odd'"),
         ('family = "qwen9"', "qwen9"),
         ('features = ["tool"]', "tool"),
+        ('features = ["json_word"]', "rule of `json`"),
         ("n_max = 5", "<= 4"),
         ("regions = []", "regions"),
         ('regions = ["local"]', "regions"),

@@ -65,6 +65,7 @@ def test_own_and_unknown_names_have_every_feature() -> None:
         assert (model.input_max, model.output_max) == (4095, 4095)
         assert model.completions
         assert model.features.tools
+        assert model.features.json_word
         assert model.n_max == 4
         assert model.thinking == thinking
         assert model.thinking_budget_max == 4095

@@ -81,7 +81,10 @@ def hub() -> Iterator[FakeHub]:
 def commands() -> list[list[str]]:
     return [
         [], ["serve"], ["check"],
-        ["key"], ["key", "create"], ["key", "list"], ["key", "revoke"],
+        ["account"], ["account", "create"], ["account", "list"], ["account", "set"],
+        ["workspace"], ["workspace", "create"], ["workspace", "list"], ["workspace", "set"],
+        ["key"], ["key", "create"], ["key", "list"], ["key", "set"], ["key", "disable"],
+        ["key", "enable"], ["key", "rotate"], ["key", "revoke"],
         ["model"], ["model", "pull"], ["model", "list"], ["model", "weights"],
     ]  # fmt: skip
 
@@ -89,7 +92,7 @@ def commands() -> list[list[str]]:
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_every_command_has_help_and_every_leaf_an_example(run: Run, command: list[str]):
     shown = run(*command, "--help")
-    if command not in ([], ["key"], ["model"]):
+    if command not in ([], ["account"], ["workspace"], ["key"], ["model"]):
         assert f"ownstudio {' '.join(command)}" in shown.stdout
 
 

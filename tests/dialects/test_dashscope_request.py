@@ -9,7 +9,7 @@ import pytest
 
 from ownstudio.catalog import Model, NativeDefaults, Thinking
 from ownstudio.core.errors import ErrorKind, StudioError
-from ownstudio.core.request import ChatPrompt, Message, Sampling, Stop
+from ownstudio.core.request import Block, ChatPrompt, Message, Sampling, Stop
 from ownstudio.dialects import Call
 from ownstudio.dialects.dashscope import DashScope
 from ownstudio.dialects.dashscope_errors import error_code, error_message
@@ -71,8 +71,10 @@ def test_a_prompt_beside_messages_is_one_more(resolve: Resolve) -> None:
 
 
 def test_list_content_is_joined(resolve: Resolve) -> None:
-    data = body(messages=[{"role": "user", "content": [{"text": "a"}, {"text": "b"}]}])
-    assert messages_of(parse(resolve, data)) == (Message("user", "ab"),)
+    parts = [{"text": "a"}, {"text": "b", "cache_control": {"type": "ephemeral"}}]
+    data = body(messages=[{"role": "user", "content": parts}])
+    blocks = (Block(1), Block(2, marked=True))
+    assert messages_of(parse(resolve, data)) == (Message("user", "ab", blocks=blocks),)
 
 
 def test_all_parameters(resolve: Resolve) -> None:

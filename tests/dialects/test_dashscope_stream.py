@@ -89,6 +89,38 @@ def test_whole_answers_to_the_byte(resolve: Resolve, identity: Identity) -> None
     )
 
 
+EXPLICIT: list[Event] = [
+    Started(2059, cached_tokens=1200, cache_creation_tokens=848, explicit_cache=True),
+    *SPEECH[1:-1],
+    Done(Usage(2059, 5, 1200, cache_creation_tokens=848, explicit_cache=True)),
+]
+DETAILS = {
+    "cached_tokens": 1200,
+    "text_tokens": 2059,
+    "cache_type": "ephemeral",
+    "cache_creation_input_tokens": 848,
+    "cache_creation": {"ephemeral_5m_input_tokens": 848},
+}
+
+
+def test_every_result_tells_of_what_was_marked_to_cache(
+    resolve: Resolve, identity: Identity
+) -> None:
+    answers = streamed(
+        DashScope(stream=True), call_of(resolve, {}), identity, *[[event] for event in EXPLICIT]
+    )
+    assert len(answers) > 2
+    for answer in answers:
+        assert list(answer["usage"]["prompt_tokens_details"].items()) == list(DETAILS.items())
+    whole = DashScope().render(collect(EXPLICIT), call_of(resolve, {}, stream=False), identity)
+    assert json.loads(whole)["usage"] == {
+        "total_tokens": 2064,
+        "output_tokens": 5,
+        "input_tokens": 2059,
+        "prompt_tokens_details": DETAILS,
+    }
+
+
 def outputs(answers: list[Json]) -> list[Json]:
     return [answer["output"] for answer in answers]
 

@@ -8,7 +8,7 @@ import pytest
 
 from ownstudio.catalog import Model
 from ownstudio.core.errors import ErrorKind, StudioError
-from ownstudio.core.request import ChatPrompt, Message, ToolCall
+from ownstudio.core.request import Block, ChatPrompt, Message, ToolCall
 from ownstudio.dialects import Call
 from ownstudio.dialects.openai_chat import OpenAIChat
 
@@ -57,12 +57,63 @@ def test_developer_is_another_word_for_system(resolve: Resolve) -> None:
 
 
 def test_text_parts_are_joined(resolve: Resolve) -> None:
-    parts = [
-        {"type": "text", "text": "a\n"},
-        {"text": "b"},
-        {"type": "text", "text": "", "cache_control": {"type": "ephemeral"}},
-    ]
-    assert read(resolve, {"role": "user", "content": parts}) == (Message("user", "a\nb"),)
+    parts = [{"type": "text", "text": "a\n"}, {"text": "b"}]
+    ends = (Block(2), Block(3))
+    (read_back,) = read(resolve, {"role": "user", "content": parts})
+    assert read_back == Message("user", "a\nb", blocks=ends)
+
+
+def test_a_single_part_without_a_mark_is_like_plain_text(resolve: Resolve) -> None:
+    for part in ({"text": "a"}, {"type": "text", "text": "a", "cache_control": None}):
+        assert read(resolve, {"role": "user", "content": [part]}) == (Message("user", "a"),)
+
+
+@pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])
+def test_every_role_may_mark_what_to_cache(resolve: Resolve, role: str) -> None:
+    mark = {"cache_control": {"type": "ephemeral"}}
+    message = {
+        "role": role,
+        "content": [{"text": "a", **mark}, {"text": "你"}, {"text": "", **mark}],
+    }
+    call = {"role": "assistant", "content": None, "tool_calls": CALLS}
+    messages = [USER, call, message] if role == "tool" else [message, USER]
+    marked = next(m for m in read(resolve, *messages) if m.blocks)
+    assert marked.blocks == (Block(1, marked=True), Block(2), Block(2, marked=True))
+
+
+def test_a_mark_on_a_message_means_nothing(resolve: Resolve) -> None:
+    message = {"role": "user", "content": "a", "cache_control": {"type": "ephemeral"}}
+    assert read(resolve, message) == (Message("user", "a"),)
+
+
+@pytest.mark.parametrize(
+    ("control", "words"),
+    [
+        ("ephemeral", "must be Object"),
+        (True, "must be Object"),
+        ([], "must be Object"),
+        ({}, "must be 'ephemeral'"),
+        ({"type": "persistent"}, "must be 'ephemeral'"),
+        ({"type": ["ephemeral"]}, "must be 'ephemeral'"),
+    ],
+)
+def test_a_mark_of_another_kind_is_refused_by_name(
+    resolve: Resolve, control: object, words: str
+) -> None:
+    parts = [{"text": "a"}, {"text": "b", "cache_control": control}]
+    error = refusal(resolve, {"role": "user", "content": parts})
+    assert (error.kind, error.param) == (
+        ErrorKind.INVALID_PARAMETER,
+        "messages[0].content[1].cache_control",
+    )
+    assert words in error.message
+
+
+def test_what_else_a_mark_asks_for_is_reported(resolve: Resolve) -> None:
+    control = {"type": "ephemeral", "ttl": "1h"}
+    message = {"role": "user", "content": [{"text": "a", "cache_control": control}]}
+    asked = call(resolve, [message])
+    assert asked.ignored == ("messages[].content[].cache_control.ttl",)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,23 @@ def test_a_chat_answer_byte_for_byte(resolve: Resolve, identity: Identity) -> No
     )
 
 
+def test_usage_of_a_request_that_marks_what_to_cache_as_it_was_recorded(
+    resolve: Resolve, identity: Identity
+) -> None:
+    usage = Usage(2059, 201, 0, 170, cache_creation_tokens=2048, explicit_cache=True)
+    events: list[Event] = [*ANSWER[:-1], Done(usage)]
+    told = (
+        '"usage":{"prompt_tokens":2059,"completion_tokens":201,"total_tokens":2260,'
+        '"prompt_tokens_details":{"cached_tokens":0,"text_tokens":2059,"cache_type":"ephemeral",'
+        '"cache_creation_input_tokens":2048,"cache_creation":{"ephemeral_5m_input_tokens":2048}},'
+        '"completion_tokens_details":{"reasoning_tokens":170}}'
+    )
+    call = chat_call(resolve, stream=True, stream_options={"include_usage": True})
+    assert stream(OpenAIChat(), call, identity, events).decode().count(told) == 1
+    answer = OpenAIChat().render(collect(events), chat_call(resolve), identity)
+    assert told in answer.decode()
+
+
 def test_a_text_stream_and_answer_byte_for_byte(resolve: Resolve, identity: Identity) -> None:
     head = '{"id":"cmpl-3de690bd-ae7f-461d-8eb6-d65b0577e803","choices":['
     tail = (

@@ -55,6 +55,12 @@ def test_a_json_object_needs_the_word(content: object, resolve: Resolve) -> None
     assert (error.param, error.message, error.from_engine) == ("messages", WORD_RULE, True)
 
 
+def test_a_row_of_the_catalogue_can_switch_the_word_off(models: list[Model]) -> None:
+    wordless = msgspec.structs.replace(models[0], features=Features(json_word=False))
+    wanted = {"type": "json_object"}
+    assert ask(Catalog([wordless]).resolve, wanted) == ResponseFormat("json_object")
+
+
 @pytest.mark.parametrize(("strict", "read"), [(None, False), (False, False), (True, True)])
 def test_a_schema_is_kept_as_text_and_needs_no_word(
     strict: object, read: bool, resolve: Resolve

@@ -12,6 +12,8 @@ from ownstudio.core.errors import ErrorKind, StudioError
 from ownstudio.core.request import ChatPrompt, Tool, ToolChoice
 from ownstudio.dialects import Call
 from ownstudio.dialects.openai_chat import OpenAIChat
+from ownstudio.dialects.tools import TOOLS_MAX
+from ownstudio.qwen.grammar import TOOLS_MAX as GRAMMAR_TOOLS_MAX
 
 Resolve = Callable[[str], Model]
 
@@ -160,10 +162,12 @@ def test_tools_of_the_wrong_shape_are_refused_where_they_stand(
 
 
 def test_tools_are_bounded_in_number_and_size(resolve: Resolve) -> None:
-    many = [function(f"f{number}") for number in range(512)]
-    assert len(prompt(resolve, tools=many).tools) == 512
+    # A dialect knows nothing of grammars, so each has a number of its own.
+    assert TOOLS_MAX == GRAMMAR_TOOLS_MAX == 256
+    many = [function(f"f{number}") for number in range(256)]
+    assert len(prompt(resolve, tools=many).tools) == 256
     assert refusal(resolve, tools=[*many, function()]).message == (
-        "Range of tools length should be [0, 512]"
+        "Range of tools length should be [0, 256]"
     )
     error = refusal(resolve, tools=[function(description="x" * 256 * 1024)])
     assert error.param == "tools[0].function"

@@ -24,6 +24,11 @@ OPEN_UNLESS_OFF = PROMPT + (
     r"{%- else %}{{- '<think>\n' }}{%- endif %}{%- endif %}"
 )
 
+OFF_IS_REFUSED = (
+    "{%- if enable_thinking is defined and enable_thinking is false %}"
+    "{{- raise_exception('No.') }}{%- endif %}"
+)
+
 
 @pytest.mark.parametrize(
     ("source", "tool_form", "thinking"),
@@ -34,9 +39,10 @@ OPEN_UNLESS_OFF = PROMPT + (
         (JSON_CALLS + OLD_THINKING + ALWAYS, ToolForm.JSON, ThinkingKind.ALWAYS),
         (XML_CALLS + PROMPT + "{%- endif %}", ToolForm.XML, ThinkingKind.NONE),
         (XML_CALLS + OLD_THINKING + OPEN_UNLESS_OFF, ToolForm.XML, ThinkingKind.HYBRID),
+        (XML_CALLS + OFF_IS_REFUSED + ALWAYS, ToolForm.XML, ThinkingKind.ALWAYS),
         ("{{ messages }}", None, ThinkingKind.NONE),
     ],
-    ids=["2.5", "3", "3 instruct", "QwQ and 3 thinking", "3 coder", "3.5", "no tools"],
+    ids=["2.5", "3", "3 instruct", "QwQ and 3 thinking", "3 coder", "3.5", "3.8 max", "no tools"],
 )
 def test_families(source: str, tool_form: ToolForm | None, thinking: ThinkingKind) -> None:
     assert family_of(source, ()) == Family(tool_form, thinking)

@@ -225,6 +225,24 @@ def test_many_hostile_tools_share_one_budget() -> None:
     assert len(grammar.text) <= RULES_CHARS_MAX + 10_000
 
 
+@pytest.mark.parametrize("form", ToolForm)
+@pytest.mark.parametrize("width", [10, 20])
+def test_schemas_that_use_up_the_whole_budget_leave_room_for_the_calls(
+    form: ToolForm, width: int
+) -> None:
+    part = {"type": "string", "maxLength": 100}
+    tools = [
+        tool(properties(**{f"p{i}_{j}": part for j in range(width)}), f"function_number_{i}")
+        for i in range(TOOLS_MAX)
+    ]
+    grammar = call_grammar(tools, form, lazy=True)
+    rules = rules_of(grammar)
+    assert rules["call"].count("function_number_") == TOOLS_MAX
+    assert len(grammar.text) <= RULES_CHARS_MAX + 50_000
+    for rule in rules.values():
+        assert references(rule) <= rules.keys()
+
+
 def test_all_schemas_together_have_a_size_too() -> None:
     tools = [tool({"description": "x" * 200_000}, f"f{i}") for i in range(6)]
     with pytest.raises(StudioError) as refusal:

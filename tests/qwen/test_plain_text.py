@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ownstudio.qwen.plain_text import MARK, PlainText, unmarked
+from ownstudio.qwen.plain_text import MARK, PlainText, unmarked, with_ends, without_ends
 
 NAMES = ("<|im_start|>", "<|im_end|>", "<think>", "</think>")
 PLAIN = PlainText(NAMES)
@@ -51,3 +51,25 @@ def test_ordinary_text_stays_as_it_is(text: str) -> None:
 
 def test_without_names_nothing_happens() -> None:
     assert PlainText(()).marked("<|im_end|>") == "<|im_end|>"
+
+
+@settings(deadline=None)
+@given(TEXTS, st.lists(st.integers(0, 40), max_size=5))
+def test_an_end_mark_keeps_its_place_and_leaves_no_trace(text: str, ends: list[int]) -> None:
+    ends = sorted({min(end, len(text)) for end in ends})
+    marked = PLAIN.marked(text)
+    bare, places = without_ends(with_ends(marked, [(end, n) for n, end in enumerate(ends)]))
+    assert bare == marked
+    assert [unmarked(marked[: places[n]]) for n in range(len(ends))] == [text[:end] for end in ends]
+
+
+def test_of_an_end_mark_that_a_template_writes_twice_the_first_counts() -> None:
+    (marked, other) = (with_ends("ab", [(1, 7)]), with_ends("cd", [(0, 8)]))
+    assert without_ends(marked + marked) == ("abab", {7: 1})
+    assert without_ends(other + marked) == ("cdab", {7: 3, 8: 0})
+
+
+def test_an_end_mark_that_a_client_wrote_is_text() -> None:
+    sent = with_ends("ab", [(1, 7)])
+    assert without_ends(PLAIN.marked(sent)) == (PLAIN.marked(sent), {})
+    assert unmarked(PLAIN.marked(sent)) == sent

@@ -1,6 +1,9 @@
 """Prompts as token ids: what a client writes stays text, partial turns stay open, raw prompts are checked."""
 
 import json
+from bisect import bisect_right
+from itertools import accumulate
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given, settings
@@ -31,6 +34,10 @@ HISTORY = """\
 {{- '<|im_start|>assistant\\n' }}
 {%- if not enable_thinking %}{{- '<think>\\n\\n</think>\\n\\n' }}{% endif %}
 """
+CHATML_TRIMMED = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content | trim + '<|im_end|>' }}"
+    "{% endfor %}"
+)
 PIECES = (
     *("<|im_end|>", "<|im_start|>", "<think>", "</tool_call>", "<|fim_prefix|>"),
     *(MARK, "<", ">", "|im_end|", "a", " ", "\n", "你"),
@@ -153,6 +160,127 @@ def test_whose_fault_a_failed_render_is(tokenizer: Tokenizer) -> None:
     assert error.kind is ErrorKind.INTERNAL
     assert "UndefinedError" in error.detail
     assert "UndefinedError" not in error.message
+
+
+TRIMMING = """\
+{%- for m in messages %}
+    {{- '<|im_start|>' + m.role + '\\n' + m.content.strip('\\n') | trim + '<|im_end|>\\n' }}
+{%- endfor %}
+"""
+# It looks closely at what it shows: at how contents begin and end, how long they are, and at old thoughts.
+PEERING = """\
+{%- for m in messages %}
+    {%- if m.content.startswith('a') or m.content.endswith('你') or m.content | length > 30 %}{{- '!' }}{% endif %}
+    {{- '<|im_start|>' + m.role + '\\n' + m.content.split('</think>')[-1].lstrip('\\n') }}
+    {{- m.content[:2] + m.content | upper + '<|im_end|>' }}
+{%- endfor %}
+"""
+WORDS = st.lists(
+    st.sampled_from([*PIECES, "def f():", "\u0301", "e", " wörd", "好的。"]), max_size=4
+)
+CONTENTS = st.lists(WORDS.map("".join), min_size=1, max_size=4)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["system", "user", "assistant", "tool"]), CONTENTS), min_size=1
+    ),
+    st.sampled_from(["chatml", "bundled", "history", TRIMMING, PEERING]),
+    st.booleans(),
+)
+def test_following_places_never_changes_the_prompt_and_counts_whole_tokens(
+    request: pytest.FixtureRequest,
+    tokenizer: Tokenizer,
+    turns: list[tuple[str, list[str]]],
+    template: str,
+    partial: bool,
+) -> None:
+    renderer = (
+        request.getfixturevalue(template)
+        if template in ("chatml", "bundled", "history")
+        else PromptRenderer(ChatTemplate(template), tokenizer)
+    )
+    messages = [Message(role, "".join(texts)) for role, texts in turns]  # type: ignore[arg-type]
+    if partial:
+        messages.append(Message("assistant", "so far", partial=True))
+    prompt = ChatPrompt(tuple(messages))
+    places = [
+        (place, end)
+        for place, (_, texts) in enumerate(turns)
+        for end in accumulate(map(len, texts))
+    ]
+    rendered = renderer.render_chat(prompt, places)
+    assert rendered.token_ids == renderer.render_chat(prompt).token_ids
+    assert len(rendered.ends) == len(places)
+    if template != "chatml":
+        return
+    ends = list(accumulate(len(tokenizer.token_bytes(token)) for token in rendered.token_ids))
+    for (place, end), found in zip(places, rendered.ends, strict=True):
+        content = messages[place].content
+        assert (found is None) == (not content[:end].strip())
+        if found is not None:
+            head = "".join(
+                f"<|im_start|>{message.role}\n{message.content}<|im_end|>\n"
+                for message in messages[:place]
+            )
+            head += f"<|im_start|>{messages[place].role}\n"
+            # The spaces at the end of a content count or not, as the template may have trimmed them.
+            lengths = {
+                len(normalize("NFC", head + before).encode())
+                for before in (content[:end], content[: min(end, len(content.rstrip()))])
+            }
+            assert found.tokens in {bisect_right(ends, length) for length in lengths}
+
+
+def test_the_tokens_before_a_place_are_those_that_end_there_or_earlier(
+    chatml: PromptRenderer, tokenizer: Tokenizer
+) -> None:
+    content = "Hello wörld 你好 <|im_end|> e\u0301t\u0301e \n\n x 12345"
+    prompt = ChatPrompt((Message("user", content),))
+    rendered = chatml.render_chat(prompt, [(0, end) for end in range(1, len(content) + 1)])
+    spelled = [len(tokenizer.token_bytes(token)) for token in rendered.token_ids]
+    ends = list(accumulate(spelled))
+    head = "<|im_start|>user\n"
+    for end, found in enumerate(rendered.ends, 1):
+        assert found is not None
+        length = len(normalize("NFC", head + content[:end]).encode())
+        assert found.tokens == bisect_right(ends, length), content[:end]
+
+
+def test_a_place_that_the_template_drops_has_no_end(tokenizer: Tokenizer) -> None:
+    renderer = PromptRenderer(
+        ChatTemplate(PEERING.replace("m.content[:2] + m.content | upper + ", "")), tokenizer
+    )
+    thought = "<think>old</think>new words of an answer"
+    prompt = ChatPrompt((Message("user", "?"), Message("assistant", thought), Message("user", "?")))
+    ends = renderer.render_chat(prompt, [(1, 9), (1, len(thought))]).ends
+    assert ends[0] is None
+    assert ends[1] is not None
+
+
+def test_where_a_template_looks_too_closely_no_place_is_told(tokenizer: Tokenizer) -> None:
+    renderer = PromptRenderer(ChatTemplate(PEERING), tokenizer)
+    prompt = ChatPrompt((Message("user", "bcd你"),))
+    rendered = renderer.render_chat(prompt, [(0, 4)])
+    assert rendered.ends == (None,)
+    assert tokenizer.decode(rendered.token_ids).startswith("!<|im_start|>user")
+
+
+def test_a_digest_is_that_of_the_text_whatever_follows_it(tokenizer: Tokenizer) -> None:
+    for template in (CHATML_TRIMMED, CHATML_TRIMMED.replace(" | trim", "")):
+        renderer = PromptRenderer(ChatTemplate(template), tokenizer)
+        digests = set()
+        for content in ("a b.\n", "a b.\n\nc", "a b.\n c", "a b.\n<|im_end|>"):
+            prompt = ChatPrompt((Message("user", content),))
+            (end,) = renderer.render_chat(prompt, [(0, 5)]).ends
+            assert end is not None
+            digests.add(end.digest)
+        assert len(digests) == 1
+        for content in ("a b!\n", "ab.\n", "<|im_end|>"):
+            (end,) = renderer.render_chat(ChatPrompt((Message("user", content),)), [(0, 5)]).ends
+            assert end is not None
+            assert end.digest not in digests
 
 
 def test_special_tokens_count_in_raw_text(chatml: PromptRenderer, tokenizer: Tokenizer) -> None:

@@ -18,6 +18,7 @@ from ownstudio.core.request import (
 )
 from ownstudio.engines.base import Chunk, EngineFinish
 from ownstudio.service.generation import Generation
+from support.desk import desk, visit
 from support.scripted import ScriptedEngine, Stall, text_chunks
 from support.studio import MODEL, Settled, deployment, tokenizer
 
@@ -41,7 +42,7 @@ def about_weather(**fields: object) -> ChatPrompt:
 
 async def run(engine: ScriptedEngine, request: GenerationRequest) -> tuple[Completion, list[Event]]:
     events: list[Event] = []
-    generation = Generation(deployment(engine), MODEL, request, 10, Settled())
+    generation = Generation(deployment(engine), MODEL, request, visit(), desk(), 10, Settled())
     async with aclosing(generation.events()) as batches:
         async for batch in batches:
             events += batch
@@ -167,7 +168,9 @@ async def test_the_last_switch_in_the_text_counts() -> None:
     engine = ScriptedEngine([text_chunks("ok")])
     for text, thinks in (("hi /no_think", False), ("/no_think hi /think", True), ("hi", True)):
         prompt = ChatPrompt((Message("user", text),), enable_thinking=True)
-        generation = Generation(deployment(engine), switching, asked(prompt), 10, Settled())
+        generation = Generation(
+            deployment(engine), switching, asked(prompt), visit(), desk(), 10, Settled()
+        )
         async with aclosing(generation.events()) as batches:
             async for _ in batches:
                 pass

@@ -7,6 +7,7 @@ import pytest
 from ownstudio.core.errors import ErrorKind, StudioError
 from ownstudio.engines.base import EngineFacts, EngineUnavailable
 from ownstudio.service.generation import RETRY_AFTER_S, Generation
+from support.desk import desk, visit
 from support.scripted import ScriptedEngine
 from support.studio import MODEL, Settled, chat, deployment
 
@@ -26,7 +27,9 @@ class Unavailable(ScriptedEngine):
 async def test_what_is_left_of_the_back_off_is_when_to_come_back(
     back_off_s: float | None, told_s: float
 ) -> None:
-    generation = Generation(deployment(Unavailable(back_off_s)), MODEL, chat(), 10, Settled())
+    generation = Generation(
+        deployment(Unavailable(back_off_s)), MODEL, chat(), visit(), desk(), 10, Settled()
+    )
     with pytest.raises(StudioError) as refusal:
         async with aclosing(generation.events()) as batches:
             await anext(batches)

@@ -13,10 +13,14 @@ from ownstudio.app.serve import listening
 from ownstudio.catalog import Catalog
 from ownstudio.engines.base import Engine
 from ownstudio.metrics import Metrics
+from ownstudio.service.admission import Desk
 from ownstudio.service.studio import Studio
 from ownstudio.store.database import Database, sqlite_url
 from ownstudio.web.exchange import OpenStreams, Patience
+from ownstudio.web.generate import Delivery
+from ownstudio.web.replay import Replays
 from ownstudio.web.routes import gateway
+from support.desk import desk
 from support.studio import MODEL, deployment
 
 CHAT = "/compatible-mode/v1/chat/completions"
@@ -53,15 +57,18 @@ async def served(
     patience: Patience = PATIENT,
     deadline_s: float = 30,
     body_bytes_max: int = 1 << 20,
+    front: Desk | None = None,
 ) -> AsyncGenerator[Served, None]:
     home = deployment(engine, slots=slots, queue_max=queue_max)
     metrics = Metrics()
-    studio = Studio(Catalog([MODEL]), {"test": home}, {}, metrics, deadline_s)
+    studio = Studio(Catalog([MODEL]), {"test": home}, {}, front or desk(), metrics, deadline_s)
     database = await Database.open(sqlite_url(tmp_path / "keys.db"))
     keyring = Keyring(database)
     key = (await keyring.create("test")).secret
     streams = OpenStreams(patience)
-    application = gateway(studio, keyring, metrics, streams, body_bytes_max)
+    replays = Replays(database, deadline_s=deadline_s, margin_s=1, stall_s=patience.stall_s)
+    delivery = Delivery(streams, replays, body_bytes_max)
+    application = gateway(studio, keyring, metrics, delivery)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -76,5 +83,6 @@ async def served(
             yield Served(client, studio, keyring, port, key)
     finally:
         ticking.cancel()
+        await replays.close()
         await keyring.close()
         await database.close()

@@ -12,7 +12,7 @@ from ownstudio.qwen.render import PromptRenderer
 from ownstudio.qwen.template import ChatTemplate
 from ownstudio.qwen.tokenizer import Tokenizer
 from ownstudio.service.deployment import Deployment
-from ownstudio.service.generation import Outcome
+from ownstudio.service.ending import Outcome
 from ownstudio.service.slots import SlotQueue
 
 MODEL = Model(

@@ -8,8 +8,8 @@ import resource
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,28 @@ import uvloop
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
+from msgspec import Struct
 from starlette.types import ASGIApp
 
+from ownstudio.accounts.admin import AdminTokens, AuditLog
+from ownstudio.accounts.directory import Directory
 from ownstudio.accounts.keys import Keyring
 from ownstudio.app.banner import print_banner
-from ownstudio.app.build import build_deployment
+from ownstudio.app.build import Built, build_deployment
+from ownstudio.app.desk import database_url, opened_book, opened_desk, opened_ledger
 from ownstudio.catalog import load_catalog
+from ownstudio.catalog.regions import RegionTable
 from ownstudio.metrics import Metrics
 from ownstudio.service.studio import Studio
 from ownstudio.settings import Loaded, Settings, SettingsError
-from ownstudio.store.database import Database, sqlite_url
+from ownstudio.store.database import Database
 from ownstudio.store.directory import DataDirectory, StoreError
+from ownstudio.web.admin import admin_area
+from ownstudio.web.admin_accounts import AccountPages
+from ownstudio.web.admin_money import MoneyPages
 from ownstudio.web.exchange import OpenStreams, Patience
+from ownstudio.web.generate import Delivery
+from ownstudio.web.replay import Replays
 from ownstudio.web.routes import gateway
 
 logger = logging.getLogger(__name__)
@@ -56,7 +66,12 @@ def serve(loaded: Loaded) -> int:
 async def _serve(settings: Settings) -> int:
     host = settings.server.host
     try:
+        regions = RegionTable.parse(settings.regions)
+    except ValueError as error:
+        raise SettingsError(f"regions: {error}") from None
+    try:
         port = _free_port(host, settings.server.port)
+        ports = [port, *(_free_port(host, more) for more in regions.ports_besides(port))]
     except OSError as error:
         logger.error("cannot listen on %s port %s: %s", host, settings.server.port, error.strerror)
         logger.error("stop what listens there, or choose another: ownstudio serve --port N")
@@ -64,27 +79,124 @@ async def _serve(settings: Settings) -> int:
     directory = DataDirectory(settings.data)
     directory.prepare()
     stopping = _stop_signals()
-    metrics = Metrics()
-    patience = Patience(settings.server.first_byte_grace_s, settings.server.keep_alive_s, STALL_S)
-    streams = OpenStreams(patience)
-    async with (
-        _studio(settings, metrics) as (studio, started),
-        _keyring(settings, directory) as keyring,
-    ):
-        application = gateway(studio, keyring, metrics, streams, settings.server.body_max_bytes)
-        ticking = asyncio.ensure_future(streams.run())
-        try:
-            async with listening(application, host, port) as server:
-                # Vocabularies live as long as the process: no collection need look at them, the last one least.
-                gc.freeze()
-                stop = asyncio.ensure_future(stopping.wait())
-                await _first_of(started, stop)
-                print_banner(studio, _base_url(host, port), settings, directory.first_key)
-                await stop
-                await _drain(server, studio, settings.server.shutdown_grace_s)
-        finally:
-            ticking.cancel()
+    async with _open(settings, directory, regions) as running, AsyncExitStack() as stack:
+        servers = [
+            await stack.enter_async_context(listening(running.application, host, one))
+            for one in ports
+        ]
+        # Vocabularies live as long as the process: no collection need look at them, the last one least.
+        gc.freeze()
+        stop = asyncio.ensure_future(stopping.wait())
+        await _first_of(running.started, stop)
+        print_banner(running.studio, _base_url(host, port), settings, directory.first_key)
+        await stop
+        await _drain(servers, running.studio, settings.server.shutdown_grace_s)
     return 0
+
+
+class Running(Struct, frozen=True):
+    """What answers, before anything listens. `started` is done once every eager engine has started or failed."""
+
+    application: ASGIApp
+    studio: Studio
+    started: asyncio.Future[list[None]]
+
+
+@asynccontextmanager
+async def _open(
+    settings: Settings, directory: DataDirectory, regions: RegionTable
+) -> AsyncGenerator[Running, None]:
+    """Everything built once, in order, and closed in the opposite one."""
+    metrics = Metrics()
+    server = settings.server
+    patience = Patience(server.first_byte_grace_s, server.keep_alive_s, STALL_S)
+    streams = OpenStreams(patience)
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        # Engines load while the database is opened.
+        built = await enter(_deployments(settings))
+        try:
+            catalog = load_catalog([one.routes for one in built])
+        except ValueError as error:
+            raise SettingsError(f"deployments: {error}") from None
+        database = await Database.open(database_url(settings))
+        stack.push_async_callback(database.close)
+        keyring = Keyring(database)
+        stack.push_async_callback(keyring.close)
+        await keyring.ensure_first_key(directory.first_key)
+        ledger = await enter(opened_ledger(settings, database))
+        book = await enter(opened_book(settings, database, catalog.models()))
+        desk = await enter(opened_desk(settings, ledger, book))
+        studio = Studio(
+            catalog,
+            {one.routes.name: one.deployment for one in built if one.deployment is not None},
+            {one.routes.name: one.fault for one in built if one.deployment is None},
+            desk,
+            metrics,
+            server.request_deadline_s,
+            logs_prompts=settings.log.prompts,
+        )
+        stack.push_async_callback(studio.close)
+        replays = Replays(
+            database,
+            deadline_s=server.request_deadline_s,
+            margin_s=settings.billing.hold_margin_s,
+            stall_s=STALL_S,
+        )
+        stack.push_async_callback(replays.close)
+        await enter(_beside(replays.purge()))
+        admin = None
+        if settings.admin.enabled:
+            tokens = AdminTokens(database)
+            await tokens.ensure_first_token(directory.admin_token)
+            accounts = Directory(database)
+            admin = admin_area(
+                studio,
+                tokens,
+                AuditLog(database),
+                AccountPages(accounts, keyring),
+                MoneyPages(database, accounts, ledger, book),
+                settings.admin.requests_per_minute,
+            )
+        delivery = Delivery(streams, replays, server.body_max_bytes)
+        application = gateway(studio, keyring, metrics, delivery, regions, admin)
+        await enter(_beside(streams.run()))
+        starting = asyncio.gather(*(one.starting for one in built if one.starting is not None))
+        stack.push_async_callback(_ended, starting)
+        yield Running(application, studio, starting)
+
+
+@asynccontextmanager
+async def _deployments(settings: Settings) -> AsyncGenerator[list[Built], None]:
+    """Every deployment or its fault; their engines end with the block, also when what comes next fails."""
+    with tempfile.TemporaryDirectory(prefix="ownstudio-") as runtime:
+        built = await asyncio.gather(
+            *(
+                build_deployment(name, deployment, settings.data, Path(runtime))
+                for name, deployment in settings.deployments.items()
+            )
+        )
+        try:
+            yield built
+        finally:
+            await asyncio.gather(
+                *(one.deployment.engine.close() for one in built if one.deployment is not None)
+            )
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None, None]:
+    """Does `work`, which has no end of its own, for as long as the block lasts."""
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        await _ended(task)
+
+
+async def _ended(task: asyncio.Future[Any]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def _first_of(*futures: asyncio.Future[Any]) -> None:
@@ -129,54 +241,6 @@ def _stop_signals() -> asyncio.Event:
 
 
 @asynccontextmanager
-async def _keyring(settings: Settings, directory: DataDirectory) -> AsyncGenerator[Keyring, None]:
-    """The keys, with a first one made where there was none."""
-    database = await Database.open(settings.database_url or sqlite_url(directory.database))
-    try:
-        keyring = Keyring(database)
-        try:
-            await keyring.ensure_first_key(directory.first_key)
-            yield keyring
-        finally:
-            await keyring.close()
-    finally:
-        await database.close()
-
-
-@asynccontextmanager
-async def _studio(
-    settings: Settings, metrics: Metrics
-) -> AsyncGenerator[tuple[Studio, asyncio.Future[list[None]]], None]:
-    """The studio, and what is done once every eager engine has started or failed."""
-    with tempfile.TemporaryDirectory(prefix="ownstudio-") as runtime:
-        built = await asyncio.gather(
-            *(
-                build_deployment(name, deployment, settings.data, Path(runtime))
-                for name, deployment in settings.deployments.items()
-            )
-        )
-        try:
-            catalog = load_catalog([one.routes for one in built])
-        except ValueError as error:
-            raise SettingsError(f"deployments: {error}") from None
-        studio = Studio(
-            catalog,
-            {one.routes.name: one.deployment for one in built if one.deployment is not None},
-            {one.routes.name: one.fault for one in built if one.deployment is None},
-            metrics,
-            settings.server.request_deadline_s,
-            logs_prompts=settings.log.prompts,
-        )
-        started = asyncio.gather(*(one.starting for one in built if one.starting is not None))
-        try:
-            yield studio, started
-        finally:
-            started.cancel()
-            await asyncio.wait([started])
-            await studio.close()
-
-
-@asynccontextmanager
 async def listening(application: ASGIApp, host: str, port: int) -> AsyncGenerator[Server, None]:
     """The HTTP server, answering before the body runs and stopped after it."""
     server = Server(
@@ -208,10 +272,11 @@ async def listening(application: ASGIApp, host: str, port: int) -> AsyncGenerato
         await asyncio.wait([serving], timeout=LAST_WORDS_S)
 
 
-async def _drain(server: Server, studio: Studio, grace_s: float) -> None:
+async def _drain(servers: Sequence[Server], studio: Studio, grace_s: float) -> None:
     """Accept nothing more, let what runs finish within the grace, then end it with an error event."""
     studio.drain()
-    server.stop()  # type: ignore[no-untyped-call]
+    for server in servers:
+        server.stop()  # type: ignore[no-untyped-call]
     logger.info("stopping: %s answers under way, at most %g s for them", studio.running, grace_s)
     if not await _idle(studio, grace_s):
         studio.abort_all()

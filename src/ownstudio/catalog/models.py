@@ -1,8 +1,10 @@
 """The catalogue as a request sees it: names that are served here, each with every limit resolved."""
 
 from collections.abc import Iterable
+from typing import Self
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ownstudio.catalog.terms import (
     CachePercents,
@@ -14,6 +16,9 @@ from ownstudio.catalog.terms import (
 )
 from ownstudio.core.errors import ErrorKind, StudioError
 from ownstudio.core.request import Sampling
+
+# The vendor's page offers text completions in one region alone; what is yours is in `local`.
+_COMPLETIONS_REGIONS: frozenset[Region] = frozenset({"local", "beijing"})
 
 
 class Model(Struct, frozen=True):
@@ -45,9 +50,23 @@ class Model(Struct, frozen=True):
     cache: CachePercents | None = None
     offers: tuple[Offer, ...] = ()
 
-    def offer(self, region: Region) -> Offer | None:
+    def offer(self, region: str) -> Offer | None:
         """The terms in `region`, or None where the model is not to be had there."""
         return next((offer for offer in self.offers if offer.region == region), None)
+
+    def in_region(self, region: Region) -> "Model | None":
+        """This model as `region` has it, or None where the region has it not.
+
+        A deployment's own name belongs to its operator and exists everywhere, also where the vendor offers no model
+        of that name.
+        """
+        offers = self.offers
+        if self.offer(region) is None:
+            if self.name != self.deployment:
+                return None
+            offers = (*offers, Offer(region))
+        completions = self.completions and region in _COMPLETIONS_REGIONS
+        return replace(self, offers=offers, completions=completions)
 
 
 class Catalog:
@@ -72,3 +91,10 @@ class Catalog:
 
     def models(self) -> list[Model]:
         return list(self._models.values())
+
+    def in_region(self, region: Region) -> Self:
+        """What of it is to be had in `region`. `local` has everything."""
+        if region == "local":
+            return self
+        there = (model.in_region(region) for model in self._models.values())
+        return type(self)(model for model in there if model is not None)

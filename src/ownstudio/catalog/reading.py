@@ -143,7 +143,7 @@ def _entry(
         window=row.window,
         thinking_window=row.thinking.window(row.window) if thinks else Window(),
         thinking_budget=row.thinking.budget,
-        features=Features(*(feature in row.features for feature in ("tools", "partial", "json"))),
+        features=Features(*(feature in row.features for feature in Features.__struct_fields__)),
         thinking=_thinking(row.thinking, profiles) if thinks else Thinking(),
         n_max=row.n_max,
         completions=row.completions,

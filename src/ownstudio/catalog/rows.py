@@ -26,7 +26,7 @@ Family = Literal[
     "qwen3-next",
     "qwen3.5",
 ]
-Feature = Literal["tools", "partial", "json"]
+Feature = Literal["tools", "partial", "json", "json_word"]
 
 NANOS = 10**9
 PRICE_MAX = 10**6
@@ -124,7 +124,7 @@ class ModelRow(Struct, frozen=True, forbid_unknown_fields=True):
     family: Family
     regions: tuple[Region, ...]
     window: Window = Window()
-    features: tuple[Feature, ...] = ("tools", "partial", "json")
+    features: tuple[Feature, ...] = ("tools", "partial", "json", "json_word")
     completions: bool = False
     n_max: Annotated[int, Meta(ge=1, le=4)] = 1
     sampling: str = "plain"
@@ -145,6 +145,8 @@ class ModelRow(Struct, frozen=True, forbid_unknown_fields=True):
             for region in getattr(self, field):
                 if region not in self.regions:
                     raise ValueError(f"`{field}` names {region}, which `regions` does not")
+        if "json_word" in self.features and "json" not in self.features:
+            raise ValueError("`json_word` is a rule of `json`, which `features` lacks")
         if self.thinking.mode == "none" and any(
             price.thinking is not None for prices in self.prices.values() for price in prices
         ):

@@ -13,11 +13,15 @@ ThinkingMode = Literal["none", "hybrid", "always"]
 
 
 class Features(Struct, frozen=True):
-    """`json` is structured output; a model that can think has it only while it does not."""
+    """`json` is structured output; a model that can think has it only while it does not.
+
+    `json_word` is the rule that whoever asks for a JSON object without a schema says the word in a message.
+    """
 
     tools: bool = True
     partial: bool = True
     json: bool = True
+    json_word: bool = True
 
 
 class Thinking(Struct, frozen=True):

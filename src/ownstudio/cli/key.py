@@ -1,35 +1,49 @@
-"""`ownstudio key`: make, list and revoke keys, also while a server runs on the same data."""
+"""`ownstudio key`: make, list, change and revoke keys, also while a server runs on the same data."""
 
-import json
-import sys
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, TypeVar
+import time
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec import UNSET, UnsetType, to_builtins
 
-from ownstudio.cli.common import USAGE, ConfigOption, DataOption, fail, failing_plainly, load
+from ownstudio.cli.common import fail
+from ownstudio.cli.listing import print_json, print_table, when
+from ownstudio.cli.options import JsonOption, StoreOptions, grouped, seconds
+from ownstudio.cli.rules_options import RulesOptions, clear_option, read_cleared, rules_text
 
 if TYPE_CHECKING:
-    from ownstudio.accounts.keys import KeyInfo, Keyring
-
-T = TypeVar("T")
+    from ownstudio.accounts.keys import KeyInfo, Keyring, NewKey
+    from ownstudio.store.database import Database
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Make, list and revoke the keys that clients send. A running server knows within a second.",
+    help="Make, list, change and revoke the keys that clients send. A running server knows within a second.",
 )
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+IdArgument = Annotated[
+    str, typer.Argument(metavar="ID", help="As `ownstudio key list` shows it.", show_default=False)
+]
+ExpiryOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATION",
+        help="When the key ends, from now, such as 12h, 30d or 52w; never if it is never given.",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
+@grouped
 def create(
-    config: ConfigOption = None,
-    data: DataOption = None,
+    store: StoreOptions,
+    rules: RulesOptions,
     name: Annotated[str, typer.Option(help="What the key is for, to tell it from others.")] = "",
-    workspace: Annotated[str, typer.Option(help="Workspace that the key belongs to.")] = "default",
+    workspace: Annotated[
+        str, typer.Option(help="Workspace that the key belongs to; it is made if need be.")
+    ] = "default",
     region: Annotated[str, typer.Option(help="Region that the key is valid in.")] = "local",
+    expires_in: ExpiryOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a key and print it, once: it is not stored and cannot be shown again.
@@ -40,122 +54,217 @@ def create(
 
       export DASHSCOPE_API_KEY=$(ownstudio key create)
 
-      ownstudio key create --json --workspace research
+      ownstudio key create --json --workspace research --expires-in 30d
+
+      ownstudio key create --models qwen3-coder-plus --rpm 60 --tpm 100000
+
+      ownstudio key create --addresses 10.0.0.0/8 --budget 12.50/month
     """
-    try:
-        new = _with_keyring(config, data, lambda keyring: keyring.create(name, workspace, region))
-    except ValueError as error:
-        fail(str(error), status=USAGE)
-    if as_json:
-        _print_json(
-            {
-                "key": new.secret,
-                "id": new.id,
-                "name": new.name,
-                "workspace": new.workspace,
-                "region": new.region,
-            }
+
+    async def act(database: "Database") -> "NewKey":
+        expires_at = None if expires_in is None else _from_now(expires_in)
+        return await _keyring(database).create(name, workspace, region, expires_at, rules.apply())
+
+    new = store.use(act)
+    _print_new(new, as_json)
+    if new.made_workspace:
+        typer.echo(
+            f"The workspace {workspace} is new: it was made in the account default, without rules of its own.",
+            err=True,
         )
-    else:
-        typer.echo(new.secret)
-        typer.echo(f"{new.id}: keep this key, it is not shown again.", err=True)
 
 
 @app.command("list")
-def list_(
-    config: ConfigOption = None, data: DataOption = None, as_json: JsonOption = False
-) -> None:
-    """List all keys, masked, with when they were made and last used.
+@grouped
+def list_(store: StoreOptions, as_json: JsonOption = False) -> None:
+    """List all keys, masked, with when they were made and last used, and what they may do.
 
     Example:
 
       ownstudio key list
     """
-    found = _with_keyring(config, data, lambda keyring: keyring.list())
+    found = store.use(lambda database: _keyring(database).list())
     if as_json:
-        _print_json([{name: getattr(key, name) for name in key.__struct_fields__} for key in found])
+        print_json([to_builtins(key) for key in found])
     elif found:
-        _print_table(found)
+        _print_keys(found)
     else:
         typer.echo("There is no key yet: `ownstudio key create` makes one.", err=True)
 
 
-@app.command()
-def revoke(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="As `ownstudio key list` shows it.")],
-    config: ConfigOption = None,
-    data: DataOption = None,
+@app.command("set")
+@grouped
+def set_(
+    store: StoreOptions,
+    rules: RulesOptions,
+    key_id: IdArgument,
+    name: Annotated[
+        str | None, typer.Option(help="What the key is for.", show_default=False)
+    ] = None,
+    expires_in: ExpiryOption = None,
+    clear: Annotated[list[str] | None, clear_option("expiry")] = None,
+    as_json: JsonOption = False,
 ) -> None:
+    """Change what a key may do; what is not named stays as it is.
+
+    Examples:
+
+      ownstudio key set key-0123456789abcdef --rpm 60 --limit qwen3-max=10/20000
+
+      ownstudio key set key-0123456789abcdef --models qwen3-coder-plus,qwen-plus
+
+      ownstudio key set key-0123456789abcdef --clear models --clear expiry
+    """
+
+    async def act(database: "Database") -> "KeyInfo":
+        cleared = read_cleared(clear, "expiry")
+        expires_at: int | UnsetType | None = None if "expiry" in cleared else UNSET
+        if expires_in is not None:
+            expires_at = _from_now(expires_in)
+        return await _keyring(database).update(
+            key_id,
+            name=name,
+            rules=lambda before: rules.apply(before, cleared),
+            expires_at=expires_at,
+        )
+
+    changed = store.use(act)
+    if as_json:
+        print_json(to_builtins(changed))
+    else:
+        typer.echo(f"{key_id}: {_state(changed)}; {rules_text(changed.rules)}", err=True)
+
+
+@app.command()
+@grouped
+def disable(store: StoreOptions, key_id: IdArgument) -> None:
+    """Refuse a key until it is enabled again.
+
+    Example:
+
+      ownstudio key disable key-0123456789abcdef
+    """
+    store.use(lambda database: _keyring(database).update(key_id, disabled=True))
+    typer.echo(f"{key_id} is disabled.", err=True)
+
+
+@app.command()
+@grouped
+def enable(store: StoreOptions, key_id: IdArgument) -> None:
+    """Accept a key again that was disabled.
+
+    Example:
+
+      ownstudio key enable key-0123456789abcdef
+    """
+    store.use(lambda database: _keyring(database).update(key_id, disabled=False))
+    typer.echo(f"{key_id} is enabled.", err=True)
+
+
+@app.command()
+@grouped
+def rotate(
+    store: StoreOptions,
+    key_id: IdArgument,
+    overlap: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="How long the old key goes on, such as 1h or 7d.",
+            show_default="not at all",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Replace a key: print a new one of the same name, workspace, region, rules and expiry, and end the old one.
+
+    The new key has an ID of its own, and so its limits and its budget begin anew.
+
+    Examples:
+
+      ownstudio key rotate key-0123456789abcdef
+
+      ownstudio key rotate key-0123456789abcdef --overlap 24h
+    """
+
+    async def act(database: "Database") -> "NewKey":
+        return await _keyring(database).rotate(key_id, 0 if overlap is None else seconds(overlap))
+
+    new = store.use(act)
+    _print_new(new, as_json)
+    ending = "is revoked" if overlap is None else f"ends in {overlap} at the latest"
+    typer.echo(f"{key_id} {ending}.", err=True)
+    if new.disabled:
+        typer.echo(f"{new.id} is disabled, as {key_id} is.", err=True)
+
+
+@app.command()
+@grouped
+def revoke(store: StoreOptions, key_id: IdArgument) -> None:
     """Revoke a key for good.
 
     Example:
 
       ownstudio key revoke key-0123456789abcdef
     """
-    if not _with_keyring(config, data, lambda keyring: keyring.revoke(key_id)):
-        fail(f"{key_id} is no key in use; `ownstudio key list` shows all keys by their ID")
+    if not store.use(lambda database: _keyring(database).revoke(key_id)):
+        fail(f"{key_id} is no key in use; `ownstudio key list` shows every key by its ID")
     typer.echo(f"{key_id} is revoked.", err=True)
 
 
-def _with_keyring(
-    config: ConfigOption, data: DataOption, act: Callable[["Keyring"], Awaitable[T]]
-) -> T:
-    """Open the store that the settings name, making it where there is none, and act on its keys."""
-    settings = load(config, data=data).settings
-    import asyncio  # noqa: PLC0415
-
+def _keyring(database: "Database") -> "Keyring":
     from ownstudio.accounts.keys import Keyring  # noqa: PLC0415
-    from ownstudio.store.database import Database, sqlite_url  # noqa: PLC0415
-    from ownstudio.store.directory import DataDirectory  # noqa: PLC0415
 
-    async def run() -> T:
-        directory = DataDirectory(settings.data)
-        directory.prepare()
-        database = await Database.open(settings.database_url or sqlite_url(directory.database))
-        try:
-            return await act(Keyring(database))
-        finally:
-            await database.close()
-
-    with failing_plainly():
-        return asyncio.run(run())
+    return Keyring(database)
 
 
-def _print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+def _from_now(duration: str) -> int:
+    return int(time.time()) + seconds(duration)
 
 
-def _print_table(found: list["KeyInfo"]) -> None:
-    """Plain columns, never folded: an ID is there to be copied, and a line to be grepped."""
-    rows = [("ID", "KEY", "MADE", "LAST USED", "STATE", "WORKSPACE", "REGION", "NAME")]
+def _print_new(new: "NewKey", as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "key": new.secret,
+                "id": new.id,
+                "name": new.name,
+                "workspace": new.workspace,
+                "region": new.region,
+                "expires_at": new.expires_at,
+            }
+        )
+        return
+    typer.echo(new.secret)
+    typer.echo(f"{new.id}: keep this key, it is not shown again.", err=True)
+
+
+def _print_keys(found: list["KeyInfo"]) -> None:
+    rows = [("ID", "KEY", "MADE", "LAST USED", "STATE", "WORKSPACE", "REGION", "RULES", "NAME")]
     rows += [
         (
             key.id,
             key.masked,
-            _when(key.created_at),
-            _when(key.last_used_at),
+            when(key.created_at),
+            when(key.last_used_at),
             _state(key),
             key.workspace,
             key.region,
+            rules_text(key.rules),
             key.name,
         )
         for key in found
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())
-
-
-def _when(seconds: int | None) -> str:
-    if seconds is None:
-        return "never"
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    print_table(rows)
 
 
 def _state(key: "KeyInfo") -> str:
     if key.revoked_at is not None:
-        return f"revoked {_when(key.revoked_at)}"
+        return f"revoked {when(key.revoked_at)}"
+    if key.expires_at is not None and key.expires_at <= time.time():
+        return f"expired {when(key.expires_at)}"
+    if key.disabled_at is not None:
+        return f"disabled {when(key.disabled_at)}"
     if key.expires_at is not None:
-        return f"until {_when(key.expires_at)}"
+        return f"until {when(key.expires_at)}"
     return "in use"

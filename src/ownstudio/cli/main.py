@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 
 from ownstudio import __version__
-from ownstudio.cli import key, model
+from ownstudio.cli import account, admin, key, ledger, model, price, workspace
 from ownstudio.cli.common import ConfigOption, DataOption, load
 from ownstudio.cli.conformance import conformance
+from ownstudio.cli.migrate import migrate
+from ownstudio.cli.usage import usage
 
 app = typer.Typer(
     name="ownstudio",
@@ -18,8 +20,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Documentation: docs/ in the source, docs/settings.md for every setting.",
 )
+app.add_typer(account.app, name="account")
+app.add_typer(workspace.app, name="workspace")
 app.add_typer(key.app, name="key")
 app.add_typer(model.app, name="model")
+app.add_typer(price.app, name="price")
+app.add_typer(admin.app, name="admin")
+app.add_typer(ledger.app, name="ledger")
+app.command()(usage)
+app.command()(migrate)
 app.command()(conformance)
 
 

@@ -51,7 +51,8 @@ class StudioError(Exception):
     """What went wrong, in words for the client (`message`) and, apart, for the operator (`detail`).
 
     `param` names the request parameter at fault. `from_engine` marks the refusals that the real service
-    prefixes with its algorithm layer's code. `retry_after` is in seconds.
+    prefixes with its algorithm layer's code. `retry_after` is in seconds. `remarks` are said beside the error, as
+    headers over HTTP.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class StudioError(Exception):
         self.detail = detail
         self.retry_after = retry_after
         self.from_engine = from_engine
+        self.remarks: tuple[tuple[str, str], ...] = ()
 
     @property
     def status(self) -> int:

@@ -12,6 +12,9 @@ from msgspec import Struct
 
 TokenId = int
 
+# The name and value of something that is said beside an answer; over HTTP it is a header.
+Remark = tuple[str, str]
+
 
 class FinishReason(Enum):
     """Why a choice ended. The words are part of both APIs."""
@@ -40,6 +43,7 @@ class Started(Struct, frozen=True):
     """The engine has begun to answer a prompt of so many tokens, of which so many were cached.
 
     The cache fields are those of `Usage`. `warnings` are for the client: what of its request is not enforced.
+    `remarks` tell how the request fared on its way here.
     """
 
     prompt_tokens: int
@@ -47,6 +51,7 @@ class Started(Struct, frozen=True):
     cache_creation_tokens: int = 0
     explicit_cache: bool = False
     warnings: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()
 
 
 class TextDelta(Struct, frozen=True):

@@ -46,8 +46,18 @@ class ResponseFormat(Struct, frozen=True):
     strict: bool = False
 
 
+class Block(Struct, frozen=True):
+    """A part of a message's content, up to its character `end`; `marked` asks to cache the prompt as far as there."""
+
+    end: int
+    marked: bool = False
+
+
 class Message(Struct, frozen=True):
-    """One turn. `content` is text with its parts already joined."""
+    """One turn. `content` is text with its parts already joined.
+
+    `blocks` tells where each part ends; content that came as one unmarked text has none.
+    """
 
     role: Role
     content: str
@@ -56,6 +66,7 @@ class Message(Struct, frozen=True):
     tool_call_id: str | None = None
     name: str | None = None
     partial: bool = False
+    blocks: tuple[Block, ...] = ()
 
     @property
     def characters(self) -> int:

@@ -1,8 +1,9 @@
-"""What the answers of every dialect hold alike: JSON on one line, and log probabilities that JSON can hold."""
+"""What the answers of every dialect hold alike: JSON on one line, what was cached of a prompt, and log probabilities
+that JSON can hold."""
 
 from collections.abc import Sequence
 
-from ownstudio.core.events import TokenLogprob
+from ownstudio.core.events import TokenLogprob, Usage
 
 Json = dict[str, object]
 
@@ -23,6 +24,20 @@ def one_line(json: bytes) -> bytes:
             .replace(b"\xc2\x85", rb"\u0085")
         )
     return json
+
+
+def prompt_details(usage: Usage) -> Json:
+    """How much of the prompt was cached; where the request marked what to cache, also how much will be."""
+    if not usage.explicit_cache:
+        return {"cached_tokens": usage.cached_tokens}
+    created = usage.cache_creation_tokens
+    return {
+        "cached_tokens": usage.cached_tokens,
+        "text_tokens": usage.prompt_tokens,
+        "cache_type": "ephemeral",
+        "cache_creation_input_tokens": created,
+        "cache_creation": {"ephemeral_5m_input_tokens": created},
+    }
 
 
 def logprobs_json(tokens: Sequence[TokenLogprob]) -> Json:

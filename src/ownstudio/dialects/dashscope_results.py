@@ -36,15 +36,13 @@ from ownstudio.core.events import (
 )
 from ownstudio.core.request import ChatPrompt
 from ownstudio.dialects import Call
-from ownstudio.dialects.answer_json import Json, logprobs_json
+from ownstudio.dialects.answer_json import Json, logprobs_json, prompt_details
 
 # A choice that goes on has this for its reason, as text.
 UNFINISHED = "null"
 
-_USAGE = (
-    b'"total_tokens":%d,"output_tokens":%d,"input_tokens":%d,'
-    b'"prompt_tokens_details":{"cached_tokens":%d}'
-)
+_USAGE = b'"total_tokens":%d,"output_tokens":%d,"input_tokens":%d,"prompt_tokens_details":%b'
+_CACHED = b'{"cached_tokens":%d}'
 _REASONING = b',"output_tokens_details":{"reasoning_tokens":%d}'
 
 # A text that no result holds elsewhere, and its JSON.
@@ -75,7 +73,9 @@ class Form:
             usage.total_tokens,
             usage.completion_tokens,
             usage.prompt_tokens,
-            usage.cached_tokens,
+            _encode(prompt_details(usage))
+            if usage.explicit_cache
+            else _CACHED % usage.cached_tokens,
         )
         if self.thinks or usage.reasoning_tokens:
             counts += _REASONING % usage.reasoning_tokens
@@ -146,8 +146,8 @@ class ResultStream:
         self._form = form
         self._incremental = call.incremental
         self._drafts = [_Draft() for _ in range(call.request.n)]
-        self._prompt_tokens = 0
-        self._cached_tokens = 0
+        # What each result says of the prompt.
+        self._prompt = Usage(0, 0)
         self._closing: list[int] = []
         self._usage: Usage | None = None
         self._around_text: dict[int, tuple[bytes, bytes]] = {}
@@ -163,11 +163,15 @@ class ResultStream:
         for event in events:
             match event:
                 case Started():
-                    self._prompt_tokens = event.prompt_tokens
-                    self._cached_tokens = event.cached_tokens
+                    self._prompt = Usage(
+                        event.prompt_tokens,
+                        0,
+                        cached_tokens=event.cached_tokens,
+                        cache_creation_tokens=event.cache_creation_tokens,
+                        explicit_cache=event.explicit_cache,
+                    )
                 case Done():
-                    self._usage = event.usage
-                    self._cached_tokens = event.usage.cached_tokens
+                    self._usage = self._prompt = event.usage
                 case Finish():
                     draft = self._drafts[event.choice]
                     draft.reason, draft.tokens = event.reason, event.tokens
@@ -272,7 +276,15 @@ class ResultStream:
         if self._usage is not None and len(self._drafts) == 1 and reason != UNFINISHED:
             return self._usage
         draft = self._drafts[index]
-        return Usage(self._prompt_tokens, draft.tokens, self._cached_tokens, draft.reasoning_tokens)
+        prompt = self._prompt
+        return Usage(
+            prompt.prompt_tokens,
+            draft.tokens,
+            prompt.cached_tokens,
+            draft.reasoning_tokens,
+            prompt.cache_creation_tokens,
+            prompt.explicit_cache,
+        )
 
 
 class _Text:

@@ -5,12 +5,16 @@ A tool message needs an assistant's tool calls before it; its `tool_call_id` may
 the vendor's own samples, but must not name a call that was never made. An assistant message without
 text is fine where it calls tools or says `null` outright. Fields that no table knows are reported, not
 refused, since clients append whole answers with whatever these hold.
+
+A `cache_control` of type `ephemeral` on a part marks what to cache. On a message it means nothing, as on the real
+service; how long a block is kept is the server's to say, so whatever else a mark holds is reported.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 from ownstudio.core.errors import StudioError, invalid_parameter
-from ownstudio.core.request import Message, Role, ToolCall
+from ownstudio.core.request import Block, Message, Role, ToolCall
 from ownstudio.dialects.fields import (
     Fields,
     boolean,
@@ -58,6 +62,7 @@ _CALLS_UNANSWERED = (
     'An assistant message with "tool_calls" must be followed by tool messages responding to each '
     '"tool_call_id".'
 )
+_EPHEMERAL_RULE = "The 'type' of cache_control must be 'ephemeral'."
 _ARGUMENTS_RULE = 'The "function.arguments" parameter of the code model must be in JSON format.'
 
 
@@ -105,37 +110,49 @@ def _full_message(item: Fields, role: Role, path: str, ignored: list[str]) -> Me
         for name in _UNSPEAKABLE:
             if role == "assistant" and item.get(name) is not None:
                 raise malformed(name, f"The message field '{name}' is not supported.")
+        content, blocks = _content(item, role, bool(tool_calls), ignored)
         return Message(
             role=role,
-            content=_content(item, role, bool(tool_calls)),
+            content=content,
             reasoning=text(item, "reasoning_content") if role == "assistant" else None,
             tool_calls=tool_calls,
             tool_call_id=text(item, "tool_call_id") or None if role == "tool" else None,
             name=text(item, "name"),
             partial=boolean(item, "partial"),
+            blocks=blocks,
         )
     except StudioError as error:
         error.param = f"{path}.{error.param}"
         raise
 
 
-def _content(item: Fields, role: Role, calls_tools: bool) -> str:
+def _content(
+    item: Fields, role: Role, calls_tools: bool, ignored: list[str]
+) -> tuple[str, tuple[Block, ...]]:
     content = item.get("content")
     if type(content) is str:
-        return content
+        return content, ()
     if content is None:
         if role == "assistant" and ("content" in item or calls_tools):
-            return ""
+            return "", ()
         raise invalid_parameter("content", _CONTENT_REQUIRED)
     if type(content) is not list:
         raise malformed("content", "input content must be a string.")
     if not content:
         raise invalid_parameter("content", _CONTENT_REQUIRED)
-    return "".join([_part(part) for part in content])
+    parts = [_part(part, place, ignored) for place, part in enumerate(content)]
+    whole = "".join([words for words, _ in parts])
+    if len(parts) == 1 and not parts[0][1]:
+        return whole, ()
+    ends = accumulate(len(words) for words, _ in parts)
+    return whole, tuple([Block(end, mark) for end, (_, mark) in zip(ends, parts, strict=True)])
 
 
-def _part(part: object) -> str:
-    """The text of one part: `{"type": "text", "text": …}`, or without its type as DashScope clients do."""
+def _part(part: object, place: int, ignored: list[str]) -> tuple[str, bool]:
+    """The text of one part, and whether it is marked to be cached.
+
+    A part is `{"type": "text", "text": …}`, or without its type as DashScope clients write it.
+    """
     kind = _kind(part) if type(part) is dict else None
     if type(part) is not dict or type(kind) is not str:
         raise malformed(
@@ -148,7 +165,20 @@ def _part(part: object) -> str:
     value = part.get("text")
     if type(value) is not str:
         raise malformed("content", "'text' must be String")
-    return value
+    control = part.get("cache_control")
+    return value, control is not None and _marked(
+        control, f"content[{place}].cache_control", ignored
+    )
+
+
+def _marked(control: object, path: str, ignored: list[str]) -> bool:
+    """Whether the prompt is to be cached up to this part."""
+    if type(control) is not dict:
+        raise wrong_type(path, "Object")
+    if control.get("type") != "ephemeral":
+        raise invalid_parameter(path, _EPHEMERAL_RULE)
+    ignored += [f"messages[].content[].cache_control.{name}" for name in control if name != "type"]
+    return True
 
 
 def _kind(part: Fields) -> object:

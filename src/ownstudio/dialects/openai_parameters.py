@@ -33,7 +33,7 @@ CHAT = Parameters(
         "seed": "0 to 2^64-1",
         "logprobs": "true or false",
         "top_logprobs": "0 to 5, with `logprobs`",
-        "tools": "at most 512 functions of at most 256 KiB each, also one named `search`",
+        "tools": "at most 256 functions of at most 256 KiB each, also one named `search`",
         "tool_choice": "`auto`, `none`, `required`, or an object that names a function; while the model "
         "thinks `auto` and `none` only",
         "parallel_tool_calls": "false: at most one call in an answer; true: any number",

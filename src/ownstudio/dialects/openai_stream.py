@@ -25,7 +25,7 @@ from ownstudio.core.events import (
     ToolCallStart,
     Usage,
 )
-from ownstudio.dialects.answer_json import Json, one_line
+from ownstudio.dialects.answer_json import Json, one_line, prompt_details
 from ownstudio.dialects.openai_errors import error_body
 
 DONE = b"data: [DONE]\n\n"
@@ -157,7 +157,7 @@ def usage_json(usage: Usage) -> Json:
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "prompt_tokens_details": prompt_details(usage),
     }
     if usage.reasoning_tokens:
         json["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}

@@ -1,8 +1,9 @@
 """`response_format`: free text, a JSON object, or JSON that fits a schema.
 
 `json_object` needs the word "json" somewhere in the conversation, as on the real service: a model that
-was never told to write JSON writes whitespace for as long as it may. A schema is bounded in size here
-and in depth by the body (`fields.NESTING_MAX`).
+was never told to write JSON writes whitespace for as long as it may. The catalogue can switch that rule
+off for a model (`Features.json_word`). A schema is bounded in size here and in depth by the body
+(`fields.NESTING_MAX`).
 """
 
 from collections.abc import Sequence
@@ -51,7 +52,9 @@ def read_response_format(
         )
     if kind == "json_schema":
         return _schema_format(value.get("json_schema"))
-    if not any("json" in message.content.lower() for message in messages):
+    if model.features.json_word and not any(
+        "json" in message.content.lower() for message in messages
+    ):
         raise invalid_parameter("messages", _WORD_RULE)
     return _OBJECT
 

@@ -21,7 +21,8 @@ from ownstudio.core.errors import StudioError, invalid_parameter
 from ownstudio.core.request import Tool, ToolChoice
 from ownstudio.dialects.fields import Fields, malformed, text, wrong_type
 
-TOOLS_MAX = 512
+# As many as a grammar takes (`qwen.grammar.TOOLS_MAX`), which an engine follows the slower the more there are.
+TOOLS_MAX = 256
 DEFINITION_BYTES_MAX = 256 * 1024
 
 _FOR_THE_SERVER = frozenset({"cache_control", "strict"})

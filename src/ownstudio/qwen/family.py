@@ -3,6 +3,7 @@
 Nothing is known by a model's name: a template that a user puts in place of the publisher's is taken at its word.
 """
 
+import re
 from collections.abc import Container
 from enum import Enum
 
@@ -15,6 +16,7 @@ from ownstudio.qwen.xml_call import FUNCTION_OPEN
 
 _GENERATION_PROMPT = "add_generation_prompt"
 _JSON_FORM_MARK = "<tool_call>"
+_CONDITION = re.compile(r"\bif\b")
 
 
 class ThinkingKind(Enum):
@@ -59,9 +61,12 @@ def _tool_form(source: str, *, chooses: bool) -> ToolForm | None:
 
 
 def _thinking(source: str) -> ThinkingKind:
-    if "enable_thinking" in source:
-        return ThinkingKind.HYBRID
     # Templates also mention the tags where they take thinking out of earlier turns: the end is what counts.
     ending = source.rpartition(_GENERATION_PROMPT)[2]
     opened = ending.count(THINK_OPEN) > ending.count(THINK_CLOSE)
+    if opened and _CONDITION.search(ending) is None:
+        # Such a template may still know `enable_thinking`, to refuse its being false.
+        return ThinkingKind.ALWAYS
+    if "enable_thinking" in source:
+        return ThinkingKind.HYBRID
     return ThinkingKind.ALWAYS if opened else ThinkingKind.NONE

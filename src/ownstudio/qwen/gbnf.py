@@ -4,7 +4,9 @@ A `Rules` object is bounded: what would make the grammar longer than the engine 
 `TooLargeError`, and `undo` takes back all that was added since a `mark`. What has been spent stays spent.
 """
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 RULES_CHARS_MAX = 256 * 1024
 REPEATS_MAX = 4000  # the engine writes out every bounded repetition
@@ -45,6 +47,15 @@ class Rules:
     def new_name(self) -> str:
         self._numbers += 1
         return f"r{self._numbers}"
+
+    @contextmanager
+    def unbounded(self) -> Iterator[None]:
+        """For what must be had whatever is left, and is small: what stands in for a schema, what holds all together."""
+        left, self._chars_left = self._chars_left, sys.maxsize
+        try:
+            yield
+        finally:
+            self._chars_left = left
 
     def spend_part(self) -> None:
         """Count one more part of a schema."""

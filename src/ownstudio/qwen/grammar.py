@@ -83,7 +83,8 @@ def _call_grammar(tools: tuple[Tool, ...], form: ToolForm, lazy: bool, several: 
         for place, tool in enumerate(tools)
     )
     opening, closing = literal(CALL_OPEN + "\n"), literal("\n" + CALL_CLOSE)
-    call = rules.named("call", f"{opening} {functions} {closing}")
+    with rules.unbounded():
+        call = rules.named("call", f"{opening} {functions} {closing}")
     root = f'{call} ("\\n" {call}){{0,{CALLS_MAX - 1}}}' if several else call
     return Grammar(rules.text(root), tuple(writer.warnings), CALL_OPEN if lazy else None)
 
@@ -130,7 +131,8 @@ class _JsonCalls:
         except TooLargeError:
             self._rules.undo(mark)
             self.warnings[_too_large(place)] = None
-            return self._json.any_object()
+            with self._rules.unbounded():
+                return self._json.any_object()
         self.warnings |= converted.warnings
         return arguments
 

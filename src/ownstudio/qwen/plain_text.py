@@ -4,6 +4,8 @@ A template mixes its own special tokens with the client's text, and afterwards n
 before rendering a marker is put inside everything in the client's text that is a special token or could become
 one beside the template's own text; after rendering, what holds a marker is no special token, and the
 marker is taken out again. A marker that the client sent comes back as it was.
+
+In the same way an end mark, which has a number, follows a place in a client's text through the template.
 """
 
 import re
@@ -15,6 +17,12 @@ from ownstudio.qwen.tokenizer import one_of
 MARK = "\U0010fffd"
 MARK_ITSELF = MARK + "0"
 MARK_INSIDE = MARK + "1"
+# The number of an end mark is a private-use character too.
+END_FIRST = 0x100000
+ENDS_MAX = 1024
+
+_ESCAPE = re.compile(f"{MARK}[01]")
+_END = re.compile(f"{MARK}([{chr(END_FIRST)}-{chr(END_FIRST + ENDS_MAX - 1)}])")
 
 
 class PlainText:
@@ -62,6 +70,35 @@ def unmarked(text: str) -> str:
     if MARK not in text:
         return text
     return text.replace(MARK_INSIDE, "").replace(MARK_ITSELF, MARK)
+
+
+def with_ends(marked: str, ends: Iterable[tuple[int, int]]) -> str:
+    """`marked` with an end mark at each place that is given, in order, as a place in the client's own text."""
+    escapes = _ESCAPE.finditer(marked)
+    escape = next(escapes, None)
+    pieces: list[str] = []
+    done = added = 0
+    for end, number in ends:
+        while escape is not None and escape.start() - added < end:
+            added += len(escape[0]) - len(unmarked(escape[0]))
+            escape = next(escapes, None)
+        pieces += (marked[done : end + added], MARK, chr(END_FIRST + number))
+        done = end + added
+    return "".join([*pieces, marked[done:]])
+
+
+def without_ends(text: str) -> tuple[str, dict[int, int]]:
+    """`text` less its end marks, and where each of them stood first."""
+    pieces: list[str] = []
+    places: dict[int, int] = {}
+    done = length = 0
+    for mark in _END.finditer(text):
+        piece = text[done : mark.start()]
+        pieces.append(piece)
+        length += len(piece)
+        places.setdefault(ord(mark[1]) - END_FIRST, length)
+        done = mark.end()
+    return "".join([*pieces, text[done:]]), places
 
 
 def _mark_inside(match: re.Match[str]) -> str:

@@ -1,8 +1,9 @@
-"""One run of one request: render, wait for a slot, stream, stop, end.
+"""One run of one request: render, be admitted, wait for a slot, stream, stop, end.
 
 Every way a generation can end is written in `Generation.events`, the one place that decides what is
-recorded. The web layer only opens, iterates and closes; a non-streaming answer is the same
-events, collected.
+recorded and charged. The web layer only opens, iterates and closes; a non-streaming answer is the same
+events, collected. The last event of an answer is said only once it is settled: whoever has received an answer whole
+finds it on the ledger.
 """
 
 import asyncio
@@ -10,20 +11,20 @@ import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
-from enum import Enum
+from contextlib import aclosing, suppress
 from typing import TypeVar
 
 import msgspec
-from msgspec import Struct
 
 from ownstudio.catalog import Model
 from ownstudio.core.errors import ErrorKind, StudioError, invalid_parameter
 from ownstudio.core.events import Done, Event, FinishReason, Started, Usage
 from ownstudio.core.request import EngineRequest, GenerationRequest
 from ownstudio.engines.base import Chunk, EngineDied, EngineRefused, EngineUnavailable
+from ownstudio.service.admission import Demand, Desk, Ticket, Visit
 from ownstudio.service.choice import Choice
 from ownstudio.service.deployment import Deployment
+from ownstudio.service.ending import CHARGED, Ending, Outcome, ending_of
 from ownstudio.service.plan import Plan, plan, too_long
 
 T = TypeVar("T")
@@ -32,40 +33,7 @@ T = TypeVar("T")
 RETRY_AFTER_S = 5.0
 LARGE_PROMPT_CHARACTERS = 16_384
 THINKING_END = "\n</think>\n\n"
-
-
-class Ending(Enum):
-    """How a generation ended; the words are labels of a metric."""
-
-    STOP = "stop"
-    LENGTH = "length"
-    HANG_UP = "hang_up"
-    REFUSED = "refused"
-    OVERLOADED = "overloaded"
-    ENGINE_DIED = "engine_died"
-    ENGINE_UNAVAILABLE = "engine_unavailable"
-    DEADLINE = "deadline"
-    SHUTDOWN = "shutdown"
-    FAILED = "failed"
-
-
-_ENDING_OF_ERROR = {
-    ErrorKind.OVERLOADED: Ending.OVERLOADED,
-    ErrorKind.ENGINE_FAILED: Ending.ENGINE_DIED,
-    ErrorKind.ENGINE_UNAVAILABLE: Ending.ENGINE_UNAVAILABLE,
-    ErrorKind.TIMEOUT: Ending.DEADLINE,
-    ErrorKind.SHUTTING_DOWN: Ending.SHUTDOWN,
-    ErrorKind.INTERNAL: Ending.FAILED,
-}
-
-
-class Outcome(Struct, frozen=True):
-    """What is recorded of an ended generation. Times are in seconds; a first token may never have come."""
-
-    ending: Ending
-    usage: Usage
-    seconds: float
-    first_token_seconds: float | None
+THINKING_END_TOKENS_MAX = 8
 
 
 class Generation:
@@ -76,9 +44,13 @@ class Generation:
         deployment: Deployment,
         model: Model,
         request: GenerationRequest,
+        visit: Visit,
+        desk: Desk,
         deadline_s: float,
         settle: Callable[[Outcome], None],
     ) -> None:
+        self._visit = visit
+        self._desk = desk
         self._deployment = deployment
         self._model = model
         self._request = request
@@ -87,6 +59,8 @@ class Generation:
         self._prompt_tokens = 0
         self._choices: list[Choice] = []
         self._warnings: tuple[str, ...] = ()
+        self._demand = Demand()
+        self._ticket: Ticket | None = None
         self._aborted: StudioError | None = None
         # Whoever waits for the next step, and whether that wait was cancelled by an abort.
         self._waiting: asyncio.Task[object] | None = None
@@ -107,6 +81,7 @@ class Generation:
         started = time.perf_counter()
         first_token_seconds: float | None = None
         ending = Ending.FAILED
+        closed = False
         # One timer for all the steps: a timeout around each costs more than the step itself.
         deadline = asyncio.get_running_loop().call_later(self._deadline_s, self._expire)
         try:
@@ -114,22 +89,44 @@ class Generation:
                 async for events in batches:
                     if first_token_seconds is None:
                         first_token_seconds = time.perf_counter() - started
+                    if isinstance(events[-1], Done):
+                        cut = any(choice.reason is FinishReason.LENGTH for choice in self._choices)
+                        ending = Ending.LENGTH if cut else Ending.STOP
+                        closed = True
+                        await self._close(ending)
                     yield events
-            cut = any(choice.reason is FinishReason.LENGTH for choice in self._choices)
-            ending = Ending.LENGTH if cut else Ending.STOP
         except (asyncio.CancelledError, GeneratorExit):
-            ending = Ending.HANG_UP
+            if not closed:
+                ending = Ending.HANG_UP
             raise
         except StudioError as error:
-            ending = _ENDING_OF_ERROR.get(error.kind, Ending.REFUSED)
+            ending = ending_of(error.kind)
             raise
         finally:
             deadline.cancel()
+            if not closed:
+                # What cannot be written now is not charged: its hold expires.
+                with suppress(StudioError):
+                    await self._close(ending)
             seconds = time.perf_counter() - started
             self._settle(Outcome(ending, self._usage(), seconds, first_token_seconds))
 
+    async def _close(self, ending: Ending) -> None:
+        """Hand the ticket back. Raises StudioError where an answer cannot be put on the ledger."""
+        if self._ticket is None:
+            return
+        usage = self._usage()
+        # Whoever leaves before the first token has had nothing.
+        if ending not in CHARGED or (ending is Ending.HANG_UP and not usage.completion_tokens):
+            await self._desk.release(self._ticket, ending.value)
+        else:
+            cached = self._engine_cached()
+            await self._desk.settle(self._ticket, usage, ending.value, cached)
+
     async def _run(self) -> AsyncGenerator[list[Event], None]:
         request = await self._engine_request()
+        admission = self._desk.admit(self._visit, self._model, self._demand)
+        self._ticket = await self._bounded(admission)
         slots = self._deployment.slots
         await self._bounded(slots.acquire(request.n))
         started = False
@@ -217,10 +214,14 @@ class Generation:
             for index in range(request.n)
         ]
         room = deployment.context - len(plan.token_ids)
+        tokens_max = min(self._tokens_max(plan), room)
+        # Closing the thinking costs a few tokens beyond what the engine is first allowed.
+        written_max = min(tokens_max + THINKING_END_TOKENS_MAX * plan.thinks, room)
+        self._demand = Demand(plan.prefix, written_max * request.n, thinking=plan.thinks)
         return EngineRequest(
             token_ids=plan.token_ids,
             sampling=request.sampling,
-            max_tokens=min(self._tokens_max(plan), room),
+            max_tokens=tokens_max,
             n=request.n,
             top_logprobs=request.top_logprobs,
             grammar=plan.grammar,
@@ -301,15 +302,31 @@ class Generation:
         )
 
     def _started(self) -> Started:
-        usage = self._usage()
-        return Started(usage.prompt_tokens, usage.cached_tokens, warnings=self._warnings)
+        usage, ticket = self._usage(), self._ticket
+        return Started(
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            cache_creation_tokens=usage.cache_creation_tokens,
+            explicit_cache=usage.explicit_cache,
+            warnings=self._warnings,
+            remarks=() if ticket is None else ticket.remarks(self._engine_cached()),
+        )
+
+    def _engine_cached(self) -> int:
+        """How many tokens of the prompt the engine had already computed."""
+        return max((choice.cached_tokens for choice in self._choices), default=0)
 
     def _usage(self) -> Usage:
+        cached, created, explicit = 0, 0, False
+        if self._ticket is not None:
+            cached, created, explicit = self._ticket.found.usage(self._engine_cached())
         return Usage(
             prompt_tokens=self._prompt_tokens,
             completion_tokens=sum(choice.tokens for choice in self._choices),
-            cached_tokens=max((choice.cached_tokens for choice in self._choices), default=0),
+            cached_tokens=cached,
             reasoning_tokens=sum(choice.reasoning_tokens for choice in self._choices),
+            cache_creation_tokens=created,
+            explicit_cache=explicit,
         )
 
 

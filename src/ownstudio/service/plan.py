@@ -1,27 +1,37 @@
 """How a request will be run, before any engine is woken: its token ids, how its text is read, what constrains it."""
 
+from collections.abc import Sequence
+
 import msgspec
 from msgspec import Struct
 
 from ownstudio.catalog import Model
+from ownstudio.context_cache.layout import Layout
+from ownstudio.context_cache.prefix import CacheBlock, Prefix, Wanted, prefix_of, wanted
 from ownstudio.core.errors import ErrorKind, StudioError, invalid_parameter
 from ownstudio.core.events import TokenId
 from ownstudio.core.request import ChatPrompt, GenerationRequest, TextPrompt, Tool
 from ownstudio.qwen.family import Family, ThinkingKind
 from ownstudio.qwen.grammar import Grammar, call_grammar, json_grammar
 from ownstudio.qwen.parser import CALLS_MAX, OutputParser, Thinking
+from ownstudio.qwen.render import Rendered
 from ownstudio.qwen.stop import StopMatcher
 from ownstudio.qwen.thinking_switch import switched
+from ownstudio.qwen.tokenizer import Tokenizer
 from ownstudio.qwen.tools import ToolForm, ToolSet
 from ownstudio.service.deployment import Deployment
 
 NO_GRAMMAR = Grammar("")
+# What every Qwen template opens a turn with.
+TURN_TOKEN = "<|im_start|>"
 
 
 class Plan(Struct, frozen=True):
-    """`input_max` is how many tokens the model takes; `warnings` tell what of a client's schemas is not enforced."""
+    """`input_max` is how many tokens the model takes; `warnings` tell what of a client's schemas is not enforced.
+    `prefix` is the prompt as the context cache knows it."""
 
     token_ids: list[TokenId]
+    prefix: Prefix
     input_max: int
     stop: StopMatcher
     thinking: Thinking | None = None
@@ -50,7 +60,8 @@ def plan(request: GenerationRequest, deployment: Deployment, model: Model) -> Pl
     stop = StopMatcher(request.stop)
     if not isinstance(prompt, ChatPrompt):
         check_length(prompt, model.input_max, deployment)
-        return Plan(deployment.renderer.render_text(prompt), model.input_max, stop)
+        token_ids = deployment.renderer.render_text(prompt)
+        return Plan(token_ids, prefix_of(token_ids), model.input_max, stop)
     if model.thinking.prompt_switch:
         prompt = switched(prompt)
     if prompt.tool_choice.mode == "none":
@@ -61,10 +72,12 @@ def plan(request: GenerationRequest, deployment: Deployment, model: Model) -> Pl
     input_max = model.thinking_input_max if prompt.enable_thinking else model.input_max
     check_length(prompt, input_max, deployment)
     family = deployment.family
-    rendered = deployment.renderer.render_chat(prompt)
+    ends = wanted(prompt.messages)
+    rendered = deployment.renderer.render_chat(prompt, [(end.message, end.end) for end in ends])
     grammar = _grammar(request, prompt, family)
     return Plan(
         token_ids=rendered.token_ids,
+        prefix=_prefix(prompt, rendered, ends, deployment.tokenizer),
         thinking=_thinking(family, opened=rendered.opens_thinking),
         input_max=input_max,
         stop=stop,
@@ -90,6 +103,24 @@ def check_length(prompt: ChatPrompt | TextPrompt, input_max: int, deployment: De
     bound = min(input_max, deployment.context - 1)
     if prompt.characters > bound * deployment.tokenizer.longest_token:
         raise too_long(prompt, bound)
+
+
+def _prefix(
+    prompt: ChatPrompt, rendered: Rendered, ends: Sequence[Wanted], tokenizer: Tokenizer
+) -> Prefix:
+    blocks = [
+        CacheBlock(end.tokens, end.digest, place.marked)
+        for place, end in zip(ends, rendered.ends, strict=True)
+        if end is not None
+    ]
+    return prefix_of(
+        rendered.token_ids,
+        turn=tokenizer.special_ids.get(TURN_TOKEN),
+        blocks=blocks if ends else None,
+        layout=Layout(
+            prompt, rendered.token_ids, lambda text: tokenizer.encode(text, specials=False)
+        ),
+    )
 
 
 def _thinking(family: Family, *, opened: bool) -> Thinking:

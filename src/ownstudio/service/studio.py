@@ -13,8 +13,10 @@ from ownstudio.core.events import Event, texts
 from ownstudio.core.request import GenerationRequest
 from ownstudio.engines.base import EngineState
 from ownstudio.metrics import Metrics
+from ownstudio.service.admission import Desk, Visit
 from ownstudio.service.deployment import Deployment
-from ownstudio.service.generation import Ending, Generation, Outcome, unavailable
+from ownstudio.service.ending import Ending, Outcome
+from ownstudio.service.generation import Generation, unavailable
 
 SHUTDOWN_RETRY_AFTER_S = 10.0
 
@@ -43,6 +45,7 @@ class Studio:
         catalog: Catalog,
         deployments: Mapping[str, Deployment],
         faults: Mapping[str, str],
+        desk: Desk,
         metrics: Metrics,
         request_deadline_s: float,
         *,
@@ -58,6 +61,7 @@ class Studio:
         self.draining = False
         self.idle = asyncio.Event()
         self.idle.set()
+        self._desk = desk
         self._metrics = metrics
         self._request_deadline_s = request_deadline_s
         self._counters = {name: _Counters(metrics, name) for name in deployments}
@@ -65,7 +69,7 @@ class Studio:
         self._running: set[Generation] = set()
 
     async def generate(
-        self, model: Model, request: GenerationRequest
+        self, visit: Visit, model: Model, request: GenerationRequest
     ) -> AsyncGenerator[list[Event], None]:
         """Run one request; see Generation.events for what comes and what is raised."""
         if self.draining:
@@ -77,6 +81,8 @@ class Studio:
             deployment,
             model,
             request,
+            visit,
+            self._desk,
             self._request_deadline_s,
             lambda outcome: self._settle(deployment, outcome),
         )

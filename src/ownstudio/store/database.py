@@ -50,6 +50,16 @@ class Database:
             raise
         return database
 
+    @classmethod
+    async def version(cls, url: str) -> str | None:
+        """The schema's version as a database has it, which stays as it is; None for an empty one. Raises StoreError."""
+        database = cls(_engine(_address(url)))
+        try:
+            async with database.snapshot() as connection:
+                return await connection.run_sync(_version)
+        finally:
+            await database.close()
+
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncConnection, None]:
         """A writing transaction: committed when the block ends, rolled back when it raises."""

@@ -19,6 +19,7 @@ class DataDirectory:
         self.path = path
         self.database = path / "ownstudio.db"
         self.first_key = path / "first-key"
+        self.admin_token = path / "admin-token"
         self.models = path / "models"
 
     def prepare(self) -> None:

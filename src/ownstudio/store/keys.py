@@ -4,11 +4,15 @@ from msgspec import Struct
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ownstudio.store.database import ConflictError
 from ownstudio.store.schema import keys
 
 
 class KeyRow(Struct, frozen=True):
-    """One key as stored. Times are Unix seconds; `revision` is the number of its last change."""
+    """One key as stored. Times are Unix seconds; `revision` is the number of its last change.
+
+    `rules` is JSON that only `accounts` reads.
+    """
 
     id: str
     name: str
@@ -21,6 +25,8 @@ class KeyRow(Struct, frozen=True):
     expires_at: int | None = None
     revoked_at: int | None = None
     last_used_at: int | None = None
+    disabled_at: int | None = None
+    rules: str = "{}"
 
 
 async def insert_key(connection: AsyncConnection, row: KeyRow) -> None:
@@ -29,14 +35,26 @@ async def insert_key(connection: AsyncConnection, row: KeyRow) -> None:
     )
 
 
-async def revoke_key(connection: AsyncConnection, key_id: str, revision: int, now: int) -> bool:
-    """Mark a key as revoked; whether there was one to mark."""
+async def update_key(connection: AsyncConnection, row: KeyRow, was: int) -> None:
+    """Write what may change of a key whose revision `was` so.
+
+    Raises ConflictError where it is not any more: on PostgreSQL another may have changed the row since it was read, and
+    under the very number that this change was given.
+    """
     result = await connection.execute(
         update(keys)
-        .where(keys.c.id == key_id, keys.c.revoked_at.is_(None))
-        .values(revoked_at=now, revision=revision)
+        .where(keys.c.id == row.id, keys.c.revision == was)
+        .values(
+            name=row.name,
+            expires_at=row.expires_at,
+            revoked_at=row.revoked_at,
+            disabled_at=row.disabled_at,
+            rules=row.rules,
+            revision=row.revision,
+        )
     )
-    return result.rowcount == 1
+    if result.rowcount != 1:
+        raise ConflictError(f"the key {row.id} was changed by another at the same time")
 
 
 async def touch_key(connection: AsyncConnection, key_id: str, now: int) -> None:
@@ -52,6 +70,12 @@ async def next_revision(connection: AsyncConnection) -> int:
     """
     highest = await connection.scalar(select(func.max(keys.c.revision)))
     return (highest or 0) + 1
+
+
+async def key(connection: AsyncConnection, key_id: str) -> KeyRow | None:
+    result = await connection.execute(select(*_COLUMNS).where(keys.c.id == key_id))
+    row = result.first()
+    return None if row is None else KeyRow(*row)
 
 
 async def keys_since(connection: AsyncConnection, revision: int) -> list[KeyRow]:

@@ -122,7 +122,7 @@ class Exchange:
         )
         self.status = status
 
-    async def watched(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def watched(self, work: Callable[[], Awaitable[object]]) -> None:
         """Run `work` for as long as the client is there. Raises HungUp once `work` has been cancelled."""
         loop = asyncio.get_running_loop()
         self._sent_at = loop.time()

@@ -1,22 +1,27 @@
 """Around every route: the request id, the access line, the key before anything else, errors in the right shape."""
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from uuid import uuid4
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ownstudio.accounts.access import check_address, check_workspace
 from ownstudio.accounts.keys import Keyring
 from ownstudio.core.errors import ErrorKind, StudioError
+from ownstudio.core.events import Remark
 from ownstudio.metrics import Metrics
 from ownstudio.web.exchange import JSON, Exchange, Header, HungUp
+from ownstudio.web.regions import CALLER, Caller, Regions
 
 logger = logging.getLogger(__name__)
 access_logger = logging.getLogger("ownstudio.access")
 
 EXCHANGE = "ownstudio.exchange"
+WORKSPACE_HEADER = b"x-dashscope-workspace"
 
 # What asks every few seconds would drown the rest of the log.
 UNLOGGED_ROUTES = frozenset({"health", "metrics"})
@@ -60,21 +65,54 @@ class Gateway:
             )
 
 
-class Area:
-    """Everything below one prefix: its errors have one shape and, with a keyring, it wants a key first."""
+class Door:
+    """Who may come in with a key, and what they find there."""
 
-    def __init__(self, app: ASGIApp, error_body: ErrorBody, keyring: Keyring | None) -> None:
+    def __init__(self, keyring: Keyring, regions: Regions) -> None:
+        self._keyring = keyring
+        self._regions = regions
+
+    async def admit(self, exchange: Exchange) -> Caller:
+        """Who calls; the scope has it from now on. Raises StudioError for a key that is none or not for this request.
+
+        What the key is not for: the region at this address, the client's address, the workspace that the client names.
+        The client's address is that of the connection, since whatever a header says of it anybody may write.
+        """
+        region = self._regions.of(exchange)
+        secret = bearer(exchange)
+        if secret is None:
+            raise StudioError(ErrorKind.MISSING_API_KEY, "No API-key provided.")
+        principal = self._keyring.cached(secret)
+        if principal is None:
+            principal = await self._keyring.authenticate(secret)
+        if principal.region != region:
+            # What a key of another region is here: none. Its holder learns nothing of where it would be one.
+            raise StudioError(ErrorKind.INVALID_API_KEY, "Incorrect API key provided. ")
+        client = exchange.scope.get("client")
+        check_address(principal, client[0] if client else "")
+        workspace = exchange.header(WORKSPACE_HEADER)
+        if workspace is not None:
+            check_workspace(principal, workspace.decode("latin-1").strip())
+        caller = Caller(principal, self._regions.catalog(region))
+        exchange.scope[CALLER] = caller
+        return caller
+
+
+class Area:
+    """Everything below one prefix: its errors have one shape and, with a door, it wants a key first."""
+
+    def __init__(self, app: ASGIApp, error_body: ErrorBody, door: Door | None) -> None:
         self._app = app
         self._error_body = error_body
-        self._keyring = keyring
+        self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope[EXCHANGE]
         # With an "app" in its scope the router raises what it cannot route instead of answering in plain text.
         scope["app"] = self
         try:
-            if self._keyring is not None:
-                await authenticate(exchange, self._keyring)
+            if self._door is not None:
+                await self._door.admit(exchange)
             await self._app(scope, receive, send)
         except StudioError as error:
             if error.detail:
@@ -93,24 +131,29 @@ class Area:
     async def _refuse(self, exchange: Exchange, error: StudioError, *more: Header) -> None:
         if exchange.status is not None:
             return
-        headers: list[Header] = [JSON, *more]
+        headers: list[Header] = [JSON, *more, *remark_headers(error.remarks)]
         if error.retry_after is not None:
-            headers.append((b"retry-after", str(max(1, round(error.retry_after))).encode()))
+            # Whoever came back a moment too early would be refused once more.
+            seconds = max(1, math.ceil(error.retry_after))
+            headers.append((b"retry-after", str(seconds).encode()))
         if error.kind is ErrorKind.BODY_TOO_LARGE:
             # The rest of the body was not read, so the connection cannot carry another request.
             headers.append((b"connection", b"close"))
         await exchange.answer(error.status, self._error_body(error, exchange.request_id), *headers)
 
 
-async def authenticate(exchange: Exchange, keyring: Keyring) -> None:
-    """Raises StudioError MISSING_API_KEY, INVALID_API_KEY."""
+def remark_headers(remarks: Sequence[Remark]) -> tuple[Header, ...]:
+    """What is said beside an answer, as headers. None of it is a client's text."""
+    return tuple([(name.encode(), value.encode("ascii", "replace")) for name, value in remarks])
+
+
+def bearer(exchange: Exchange) -> str | None:
+    """The secret that a request shows, or None."""
     header = exchange.header(b"authorization")
-    scheme, _, secret = (header or b"").decode("latin-1").partition(" ")
-    if scheme.lower() != "bearer" or not secret.strip():
-        raise StudioError(ErrorKind.MISSING_API_KEY, "No API-key provided.")
-    secret = secret.strip()
-    if keyring.cached(secret) is None:
-        await keyring.authenticate(secret)
+    if header is None:
+        return None
+    scheme, _, secret = header.decode("latin-1").partition(" ")
+    return secret.strip() or None if scheme.lower() == "bearer" else None
 
 
 def _unroutable(status: int, method: str) -> StudioError:

@@ -5,16 +5,21 @@ from contextlib import aclosing
 from itertools import chain
 from time import time
 
+from msgspec import Struct
 from starlette.types import Receive, Scope, Send
 
 from ownstudio.core.errors import StudioError
 from ownstudio.core.events import Event, Started, collect
 from ownstudio.dialects import Call, Dialect, Identity
+from ownstudio.service.admission import Visit
 from ownstudio.service.studio import Studio
 from ownstudio.web.exchange import EVENT_STREAM, JSON, Exchange, Header, OpenStreams
-from ownstudio.web.gateway import EXCHANGE, internal_error
+from ownstudio.web.gateway import EXCHANGE, internal_error, remark_headers
+from ownstudio.web.regions import CALLER, Caller
+from ownstudio.web.replay import Replays, idempotency_key
 
 LARGE_BODY_BYTES = 256 * 1024
+CACHE_DEBUG = b"x-ownstudio-cache-debug"
 # A proxy that buffers would hold a stream back until it ends.
 UNBUFFERED: tuple[Header, ...] = (
     EVENT_STREAM,
@@ -23,54 +28,71 @@ UNBUFFERED: tuple[Header, ...] = (
 )
 
 
+class Delivery(Struct, frozen=True):
+    """What answers reach clients by: open streams, answers that are sent again, and how long a body may be."""
+
+    streams: OpenStreams
+    replays: Replays
+    body_bytes_max: int
+
+
 class Generate:
     """One request in, one answer or one stream out. `name` is its label in the metrics."""
 
-    def __init__(
-        self,
-        name: str,
-        dialect: Dialect,
-        studio: Studio,
-        streams: OpenStreams,
-        body_bytes_max: int,
-    ) -> None:
+    def __init__(self, name: str, dialect: Dialect, studio: Studio, delivery: Delivery) -> None:
         self.name = name
         self._dialect = dialect
         self._studio = studio
-        self._streams = streams
-        self._body_bytes_max = body_bytes_max
+        self._delivery = delivery
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope[EXCHANGE]
-        body = await exchange.body(self._body_bytes_max)
-        resolve = self._studio.catalog.resolve
+        caller: Caller = scope[CALLER]
+        key = idempotency_key(exchange)
+        body = await exchange.body(self._delivery.body_bytes_max)
         if len(body) > LARGE_BODY_BYTES:
             # A body made to be slow to read holds up a thread, not everybody else's streams.
-            call = await asyncio.to_thread(self._dialect.parse, body, resolve)
+            call = await asyncio.to_thread(self._dialect.parse, body, caller.resolve)
         else:
-            call = self._dialect.parse(body, resolve)
-        identity = Identity(exchange.request_id, int(time()))
+            call = self._dialect.parse(body, caller.resolve)
+        visit = Visit(
+            caller.principal,
+            exchange.request_id,
+            explains_cache=exchange.header(CACHE_DEBUG) == b"1",
+        )
         respond = self._stream if call.stream else self._answer
-        await exchange.watched(lambda: respond(exchange, call, identity))
+        if key is None:
+            await exchange.watched(lambda: respond(exchange, call, visit))
+        else:
+            account = caller.principal.account.id
+            await self._delivery.replays.run(
+                exchange, account, key, body, lambda recorded: respond(recorded, call, visit)
+            )
 
-    async def _answer(self, exchange: Exchange, call: Call, identity: Identity) -> None:
+    async def _answer(self, exchange: Exchange, call: Call, visit: Visit) -> bool:
+        """Answer at once. Whether the answer is whole: always, or there is an error in its place."""
+        identity = Identity(exchange.request_id, int(time()))
         batches: list[list[Event]] = []
-        async with aclosing(self._studio.generate(call.model, call.request)) as events:
+        async with aclosing(self._studio.generate(visit, call.model, call.request)) as events:
             async for batch in events:
                 batches.append(batch)
         completion = collect(chain.from_iterable(batches))
         body = self._dialect.render(completion, call, identity)
-        await exchange.answer(200, body, JSON, *_ignored(call), *_warnings(batches[0]))
+        await exchange.answer(200, body, JSON, *_ignored(call), *_beside(batches[0]))
+        return True
 
-    async def _stream(self, exchange: Exchange, call: Call, identity: Identity) -> None:
-        encoder = self._dialect.encoder(call, identity)
+    async def _stream(self, exchange: Exchange, call: Call, visit: Visit) -> bool:
+        """Answer as a stream. Whether it came to its end: False after an error event."""
+        encoder = self._dialect.encoder(call, Identity(exchange.request_id, int(time())))
         exchange.stream_headers = (*UNBUFFERED, *_ignored(call))
-        with self._streams.watching(exchange):
+        whole = False
+        with self._delivery.streams.watching(exchange):
             try:
-                async with aclosing(self._studio.generate(call.model, call.request)) as events:
+                generated = self._studio.generate(visit, call.model, call.request)
+                async with aclosing(generated) as events:
                     async for batch in events:
                         if exchange.status is None:
-                            exchange.stream_headers += _warnings(batch)
+                            exchange.stream_headers += _beside(batch)
                         await exchange.write(encoder.feed(batch))
             except StudioError as error:
                 if exchange.status is None:
@@ -83,8 +105,10 @@ class Generate:
                     await exchange.end()
                 raise
             else:
+                whole = True
                 await exchange.write(encoder.finish())
             await exchange.end()
+        return whole
 
 
 def _ignored(call: Call) -> tuple[Header, ...]:
@@ -93,12 +117,15 @@ def _ignored(call: Call) -> tuple[Header, ...]:
     return ((b"x-ownstudio-ignored", _header_text(",".join(call.ignored))),)
 
 
-def _warnings(events: list[Event]) -> tuple[Header, ...]:
-    """What of the request is not enforced, as the first event tells."""
+def _beside(events: list[Event]) -> tuple[Header, ...]:
+    """What the first event says beside the answer: how the request fared, and what of it is not enforced."""
     first = events[0]
-    if not isinstance(first, Started) or not first.warnings:
+    if not isinstance(first, Started):
         return ()
-    return ((b"x-ownstudio-warning", _header_text("; ".join(first.warnings))),)
+    headers = remark_headers(first.remarks)
+    if first.warnings:
+        headers += ((b"x-ownstudio-warning", _header_text("; ".join(first.warnings))),)
+    return headers
 
 
 _CONTROLS = bytes([*range(32), 127])

@@ -25,6 +25,7 @@ from ownstudio.service.studio import Studio
 from ownstudio.web.exchange import JSON, Exchange
 from ownstudio.web.gateway import EXCHANGE
 from ownstudio.web.generate import LARGE_BODY_BYTES, Generate
+from ownstudio.web.regions import CALLER, Caller
 
 SERVICES = "/services/"
 TEXT_GENERATION = "/services/aigc/text-generation/generation"
@@ -52,8 +53,8 @@ def native_area(studio: Studio, generate: MakeGenerate, body_bytes_max: int) -> 
                 Route(TEXT_GENERATION, text, methods=["POST"]),
                 Route(MULTIMODAL_GENERATION, multimodal, methods=["POST"]),
                 Route("/tokenizer", Count(studio, body_bytes_max), methods=["POST"]),
-                Route("/models", Models(studio), methods=["GET"]),
-                Route("/models/{name:path}", OneModel(studio), methods=["GET"]),
+                Route("/models", Models(), methods=["GET"]),
+                Route("/models/{name:path}", OneModel(), methods=["GET"]),
             ],
             redirect_slashes=False,
         )
@@ -86,7 +87,8 @@ class OwnWords:
 class BySseHeader:
     """Streams when `X-DashScope-SSE: enable` says so; refuses what other headers of the service ask for.
 
-    `X-DashScope-WorkSpace`, `-DataInspection`, `-Plugin` and `-OssResourceResolve` change no answer here.
+    `X-DashScope-WorkSpace` was heeded with the key; `-DataInspection`, `-Plugin` and `-OssResourceResolve` change no
+    answer here.
     """
 
     def __init__(self, plain: Generate, streamed: Generate) -> None:
@@ -115,12 +117,9 @@ def _enabled(exchange: Exchange, header: bytes) -> bool:
 
 
 class Models:
-    """The pages of the catalogue."""
+    """The pages of the catalogue, as far as the caller may use it."""
 
     name = "native-models"
-
-    def __init__(self, studio: Studio) -> None:
-        self._studio = studio
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope[EXCHANGE]
@@ -135,19 +134,18 @@ class Models:
             raise StudioError(
                 ErrorKind.INVALID_PARAMETER, "The query has too many fields."
             ) from None
-        page = models_page(self._studio.catalog.models(), query, exchange.request_id)
+        caller: Caller = scope[CALLER]
+        page = models_page(caller.models(), query, exchange.request_id)
         await exchange.answer(200, page, JSON)
 
 
 class OneModel:
     name = "native-model"
 
-    def __init__(self, studio: Studio) -> None:
-        self._studio = studio
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope[EXCHANGE]
-        model = self._studio.catalog.resolve(unquote(scope["path_params"]["name"]))
+        caller: Caller = scope[CALLER]
+        model = caller.resolve(unquote(scope["path_params"]["name"]))
         await exchange.answer(200, model_page(model, exchange.request_id), JSON)
 
 
@@ -163,11 +161,11 @@ class Count:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope[EXCHANGE]
         body = await exchange.body(self._body_bytes_max)
-        resolve = self._studio.catalog.resolve
+        caller: Caller = scope[CALLER]
         if len(body) > LARGE_BODY_BYTES:
-            asked = await asyncio.to_thread(read_count_request, body, resolve)
+            asked = await asyncio.to_thread(read_count_request, body, caller.resolve)
         else:
-            asked = read_count_request(body, resolve)
+            asked = read_count_request(body, caller.resolve)
         deployment = self._deployment(asked.model.deployment)
         check_length(asked.prompt, asked.model.input_max, deployment)
         if asked.prompt.characters > LARGE_PROMPT_CHARACTERS:

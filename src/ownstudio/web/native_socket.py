@@ -14,11 +14,11 @@ from contextlib import aclosing
 from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from starlette.types import Message as AsgiMessage
 from starlette.types import Receive, Scope, Send
 
-from ownstudio.accounts.keys import Keyring
 from ownstudio.core.errors import ErrorKind, StudioError
 from ownstudio.core.events import Event, collect
 from ownstudio.dialects import Call
@@ -33,10 +33,12 @@ from ownstudio.dialects.dashscope_task import (
     task_started,
     whole_task,
 )
+from ownstudio.service.admission import Visit
 from ownstudio.service.studio import Studio
 from ownstudio.web.exchange import Exchange, HungUp
-from ownstudio.web.gateway import EXCHANGE, authenticate, internal_error
+from ownstudio.web.gateway import EXCHANGE, Door, internal_error
 from ownstudio.web.generate import LARGE_BODY_BYTES
+from ownstudio.web.regions import Caller
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +60,9 @@ class NativeSocket:
 
     name = "native-socket"
 
-    def __init__(self, studio: Studio, keyring: Keyring, message_bytes_max: int) -> None:
+    def __init__(self, studio: Studio, door: Door, message_bytes_max: int) -> None:
         self._studio = studio
-        self._keyring = keyring
+        self._door = door
         self._message_bytes_max = message_bytes_max
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,7 +72,7 @@ class NativeSocket:
         try:
             if scope["path"].rstrip("/") != PATH:
                 raise StudioError(ErrorKind.NOT_FOUND, "Not found!")
-            await authenticate(exchange, self._keyring)
+            await self._door.admit(exchange)
         except StudioError:
             # Closing a connection that is not accepted yet refuses it.
             exchange.status = REFUSED
@@ -96,25 +98,26 @@ class NativeSocket:
             if message.action != RUN:
                 continue
             try:
-                await authenticate(exchange, self._keyring)
+                caller = await self._door.admit(exchange)
             except StudioError as error:
                 await socket.say(task_failed(message.task_id, error))
                 return POLICY_VIOLATION
-            await socket.watched(self._task(socket, message, len(data)))
+            await socket.watched(self._task(caller, socket, message, len(data)))
         return GOING_AWAY
 
-    async def _task(self, socket: "_Socket", message: Message, size: int) -> None:
+    async def _task(self, caller: Caller, socket: "_Socket", message: Message, size: int) -> None:
         """Run one task, whose message was `size` bytes long, and say how it went. Raises HungUp."""
         try:
             check_task(message.payload)
             dialect = DashScope(stream=message.streams)
-            resolve = self._studio.catalog.resolve
-            call = await _read(size, lambda: dialect.read(message.payload, resolve))
+            call = await _read(size, lambda: dialect.read(message.payload, caller.resolve))
             await socket.say(task_started(message.task_id))
+            # Each task on a connection is an entry of its own on the ledger.
+            visit = Visit(caller.principal, str(uuid4()))
             if message.streams:
-                await self._stream(socket, message.task_id, call)
+                await self._stream(socket, message.task_id, call, visit)
             else:
-                await self._whole(socket, message.task_id, call)
+                await self._whole(socket, message.task_id, call, visit)
         except StudioError as error:
             if error.detail:
                 logger.warning("%s %s: %s", message.task_id, error.kind.word, error.detail)
@@ -125,16 +128,16 @@ class NativeSocket:
             logger.exception("task %s failed", message.task_id)
             await socket.say(task_failed(message.task_id, internal_error()))
 
-    async def _stream(self, socket: "_Socket", task_id: str, call: Call) -> None:
+    async def _stream(self, socket: "_Socket", task_id: str, call: Call, visit: Visit) -> None:
         encoder = TaskEncoder(task_id, call)
-        async with aclosing(self._studio.generate(call.model, call.request)) as batches:
+        async with aclosing(self._studio.generate(visit, call.model, call.request)) as batches:
             async for events in batches:
                 for said in encoder.feed(events):
                     await socket.say(said)
 
-    async def _whole(self, socket: "_Socket", task_id: str, call: Call) -> None:
+    async def _whole(self, socket: "_Socket", task_id: str, call: Call, visit: Visit) -> None:
         gathered: list[list[Event]] = []
-        async with aclosing(self._studio.generate(call.model, call.request)) as batches:
+        async with aclosing(self._studio.generate(visit, call.model, call.request)) as batches:
             async for events in batches:
                 gathered.append(events)
         for said in whole_task(task_id, collect(chain.from_iterable(gathered)), call):

@@ -8,6 +8,7 @@ from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ownstudio.accounts.keys import Keyring
+from ownstudio.catalog.regions import RegionTable
 from ownstudio.dialects import Dialect
 from ownstudio.dialects.dashscope_errors import error_body as native_error_body
 from ownstudio.dialects.openai_chat import OpenAIChat
@@ -17,33 +18,46 @@ from ownstudio.dialects.openai_text import OpenAIText
 from ownstudio.engines.base import EngineState
 from ownstudio.metrics import CONTENT_TYPE, Metrics
 from ownstudio.service.studio import Studio
-from ownstudio.web.exchange import JSON, Exchange, Header, OpenStreams
-from ownstudio.web.gateway import EXCHANGE, Area, Gateway
-from ownstudio.web.generate import Generate
+from ownstudio.web.admin_call import admin_error_body
+from ownstudio.web.exchange import JSON, Exchange, Header
+from ownstudio.web.gateway import EXCHANGE, Area, Door, Gateway
+from ownstudio.web.generate import Delivery, Generate
 from ownstudio.web.native import native_area
 from ownstudio.web.native_socket import NativeSocket
+from ownstudio.web.regions import CALLER, Caller, Regions
 
+ADMIN = "/admin/v1"
 METRICS_TYPE: Header = (b"content-type", CONTENT_TYPE.encode())
 
 
+LOCAL = RegionTable.parse(["local"])
+
+
 def gateway(
-    studio: Studio, keyring: Keyring, metrics: Metrics, streams: OpenStreams, body_bytes_max: int
+    studio: Studio,
+    keyring: Keyring,
+    metrics: Metrics,
+    delivery: Delivery,
+    regions: RegionTable = LOCAL,
+    admin: ASGIApp | None = None,
 ) -> ASGIApp:
-    """The whole application."""
+    """The whole application. `admin` answers below `/admin/v1`, and lets nobody in by itself but whom it knows."""
+    door = Door(keyring, Regions(regions, studio.catalog))
 
     def generate(name: str, dialect: Dialect) -> Generate:
-        return Generate(name, dialect, studio, streams, body_bytes_max)
+        return Generate(name, dialect, studio, delivery)
 
     def scrape(_: Scope) -> bytes:
         studio.observe()
         return metrics.page()
 
-    def models(_: Scope) -> bytes:
-        return models_page(studio.catalog.models())
+    def models(scope: Scope) -> bytes:
+        caller: Caller = scope[CALLER]
+        return models_page(caller.models())
 
     def model(scope: Scope) -> bytes:
-        name = unquote(scope["path_params"]["name"])
-        return model_entry(studio.catalog.resolve(name))
+        caller: Caller = scope[CALLER]
+        return model_entry(caller.resolve(unquote(scope["path_params"]["name"])))
 
     openai = Router(
         [
@@ -54,7 +68,7 @@ def gateway(
         ],
         redirect_slashes=False,
     )
-    native = native_area(studio, generate, body_bytes_max)
+    native = native_area(studio, generate, delivery.body_bytes_max)
     operator = Router(
         [
             Route("/health", Health(studio), methods=["GET"]),
@@ -62,16 +76,15 @@ def gateway(
         ],
         redirect_slashes=False,
     )
-    areas = Router(
-        [
-            Mount("/compatible-mode/v1", Area(openai, error_body, keyring)),
-            Mount("/v1", Area(openai, error_body, keyring)),
-            Mount("/api/v1", Area(native, native_error_body, keyring)),
-        ],
-        redirect_slashes=False,
-        default=Area(operator, error_body, None),
-    )
-    return Gateway(areas, NativeSocket(studio, keyring, body_bytes_max), metrics)
+    mounts = [
+        Mount("/compatible-mode/v1", Area(openai, error_body, door)),
+        Mount("/v1", Area(openai, error_body, door)),
+        Mount("/api/v1", Area(native, native_error_body, door)),
+    ]
+    if admin is not None:
+        mounts.append(Mount(ADMIN, Area(admin, admin_error_body, None)))
+    areas = Router(mounts, redirect_slashes=False, default=Area(operator, error_body, None))
+    return Gateway(areas, NativeSocket(studio, door, delivery.body_bytes_max), metrics)
 
 
 class Page:

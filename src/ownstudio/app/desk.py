@@ -1,0 +1,130 @@
+"""Builds the desk from settings: prices, the ledger, limits and the context cache, in memory or in Redis."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from ownstudio.billing.ledger import Ledger
+from ownstudio.billing.prices import PriceBook, published_prices
+from ownstudio.catalog import Model
+from ownstudio.context_cache.cache import ContextCache
+from ownstudio.context_cache.index import MemoryIndex, PrefixIndex
+from ownstudio.core.errors import StudioError
+from ownstudio.limits.limiter import Limiter, Policy
+from ownstudio.limits.memory import MemoryCounters
+from ownstudio.limits.terms import Counters, Pace
+from ownstudio.service.admission import Desk, DeskTerms
+from ownstudio.settings import Settings, SettingsError
+from ownstudio.store.database import Database, sqlite_url
+from ownstudio.store.directory import DataDirectory, StoreError
+
+logger = logging.getLogger(__name__)
+
+# How soon a price that another process imported counts here.
+PRICES_FRESH_S = 1.0
+
+
+def database_url(settings: Settings) -> str:
+    return settings.database_url or sqlite_url(DataDirectory(settings.data).database)
+
+
+@asynccontextmanager
+async def opened_ledger(settings: Settings, database: Database) -> AsyncGenerator[Ledger, None]:
+    """The ledger, with what runs beside it."""
+    ledger = Ledger.open(database, database_url(settings))
+    running = asyncio.ensure_future(ledger.run())
+    try:
+        yield ledger
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await ledger.close()
+
+
+@asynccontextmanager
+async def opened_book(
+    settings: Settings, database: Database, models: Iterable[Model]
+) -> AsyncGenerator[PriceBook, None]:
+    """The prices, those of the catalogue put on record, and those that others import taken in as they come."""
+    billing = settings.billing
+    book = PriceBook(database, billing.currency)
+    await book.load(published_prices(models, billing.currency, billing.local_prices))
+    refreshing = asyncio.ensure_future(_refresh(book))
+    try:
+        yield book
+    finally:
+        refreshing.cancel()
+        await asyncio.wait([refreshing])
+
+
+@asynccontextmanager
+async def opened_desk(
+    settings: Settings, ledger: Ledger, book: PriceBook
+) -> AsyncGenerator[Desk, None]:
+    """The desk. Raises SettingsError for a Redis that cannot be."""
+    limits = settings.limits
+    policy = Policy(
+        pace=Pace(per_second=limits.per_second, surge=limits.surge),
+        wait_s=limits.wait_s,
+        waiting_max=limits.waiting_max,
+        when_down=limits.redis_down,
+    )
+    memory = MemoryCounters()
+    async with AsyncExitStack() as stack:
+        counters, index = await _shared(settings, memory, stack)
+        limiter = Limiter(counters, policy, fallback=memory)
+        stack.push_async_callback(limiter.close)
+        terms = DeskTerms(
+            hold_s=settings.server.request_deadline_s + settings.billing.hold_margin_s,
+            local_free_tokens=settings.billing.local_free_tokens,
+            local_free_days=settings.billing.local_free_days,
+        )
+        desk = Desk(ContextCache(index), limiter, ledger, book, terms)
+        try:
+            await desk.restore_limits(memory)
+        except StudioError as error:
+            raise StoreError(f"the ledger cannot be read: {error.detail}") from error
+        yield desk
+
+
+async def _shared(
+    settings: Settings, memory: MemoryCounters, stack: AsyncExitStack
+) -> tuple[Counters, PrefixIndex]:
+    """What several servers share, if there is a Redis for it."""
+    cache = settings.cache
+    if not settings.redis_url:
+        index = MemoryIndex(
+            implicit_ttl_s=cache.implicit_ttl_s,
+            explicit_ttl_s=cache.explicit_ttl_s,
+            blocks_max=cache.blocks_max,
+        )
+        return memory, index
+    # A tenth of a second to import, for those who have one.
+    from ownstudio.context_cache.redis_index import RedisIndex  # noqa: PLC0415
+    from ownstudio.limits.redis import RedisCounters  # noqa: PLC0415
+
+    try:
+        counters = RedisCounters(settings.redis_url)
+        shared_index = RedisIndex(
+            settings.redis_url,
+            implicit_ttl_s=cache.implicit_ttl_s,
+            explicit_ttl_s=cache.explicit_ttl_s,
+            blocks_max=cache.blocks_max,
+        )
+    except ValueError as error:
+        raise SettingsError(
+            f"redis_url is no address such as redis://host:6379/0: {error}"
+        ) from None
+    stack.push_async_callback(counters.close)
+    stack.push_async_callback(shared_index.close)
+    return counters, shared_index
+
+
+async def _refresh(book: PriceBook) -> None:
+    while True:
+        await asyncio.sleep(PRICES_FRESH_S)
+        try:
+            await book.refresh()
+        except StoreError as error:
+            logger.warning("prices are as they were: %s", error)

@@ -1,0 +1,391 @@
+"""The ledger: what is held, settled, released and paid, each exactly once and in the order that it came.
+
+What an ending costs: an answer that stopped or reached its length is settled; one whose client hung up is settled with
+what was produced until then; where the engine died, the deadline passed, the server stopped or anything was refused or
+failed, the hold is released. A hold that a dead process left is expired by whoever comes next.
+
+Operations that come together are committed together: while one batch is being written, the next one gathers. What an
+operation means for its batch is decided by `journal.apply`, inside the transaction that locks the sums it is about.
+Nobody waits for the store longer than `wait_s`; an operation that is under way then goes on without its caller. A
+hold that comes about so is released again, and a settlement that the store could not take is kept and tried again.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Self
+
+from ownstudio.billing.funds import BudgetClaim as BudgetClaim  # parts of a hold
+from ownstudio.billing.funds import FreeQuota as FreeQuota
+from ownstudio.billing.funds import account_scope, arrearage
+from ownstudio.billing.journal import Held as Held
+from ownstudio.billing.journal import Hold as Hold
+from ownstudio.billing.journal import (
+    Op,
+    PayOp,
+    ReleaseOp,
+    Result,
+    SettleOp,
+    apply,
+    concerns,
+    expire_op,
+    hold_op,
+    settle_op,
+)
+from ownstudio.core.errors import ErrorKind, StudioError
+from ownstudio.core.events import Usage
+from ownstudio.core.money import AMOUNT_MAX
+from ownstudio.store import ledger as table
+from ownstudio.store.database import ConflictError, Database
+from ownstudio.store.directory import StoreError
+from ownstudio.store.ledger import (
+    Admission,
+    FundsRow,
+    LedgerStore,
+    Wanted,
+    ledger_store,
+)
+
+WAIT_S = 8.0
+BATCH_MAX = 256
+# Holds beyond so many that wait are refused at once; settlements beyond so many that failed are given up.
+WAITING_MAX = 10_000
+KEPT_MAX = 10_000
+EXPIRE_EVERY_S = 5.0
+EXPIRE_AT_ONCE = 500
+RETRY_EVERY_S = 1.0
+CLOSE_S_MAX = 15.0
+RETRY_AFTER_S = 5.0
+NOTE_MAX = 200
+
+log = logging.getLogger(__name__)
+
+
+class _Waiting:
+    """An operation on its way to the store, and whoever waits for its result.
+
+    `insists`: it is written also when nobody waits any more, and tried again where it fails. `again`: that is so now.
+    """
+
+    __slots__ = ("again", "answer", "insists", "op")
+
+    def __init__(
+        self, op: Op, answer: asyncio.Future[Result], *, insists: bool, again: bool
+    ) -> None:
+        self.op = op
+        self.answer = answer
+        self.insists = insists
+        self.again = again
+
+    def tell(self, result: Result) -> bool:
+        """Whether anybody was there to hear it."""
+        if self.answer.done():
+            return False
+        if isinstance(result, StudioError):
+            self.answer.set_exception(result)
+        else:
+            self.answer.set_result(result)
+        return True
+
+
+class Ledger:
+    """The ledger of one database. `run` is to run beside it; `close` comes before the database's own."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: LedgerStore,
+        *,
+        now: Callable[[], float] = time.time,
+        wait_s: float = WAIT_S,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._now = now
+        self._wait_s = wait_s
+        self._waiting: deque[_Waiting] = deque()
+        # Those of a batch that failed because of one of them.
+        self._alone: deque[_Waiting] = deque()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        # Settlements that the store did not take, by receipt.
+        self._kept: dict[str, SettleOp] = {}
+
+    @classmethod
+    def open(
+        cls,
+        database: Database,
+        url: str,
+        *,
+        now: Callable[[], float] = time.time,
+        wait_s: float = WAIT_S,
+    ) -> Self:
+        """The ledger in a database that was opened from this URL."""
+        return cls(database, ledger_store(database, url), now=now, wait_s=wait_s)
+
+    async def hold(self, hold: Hold) -> Held:
+        """Reserve what a request may cost at most.
+
+        Raises StudioError: ARREARAGE, BUDGET_EXHAUSTED, FREE_QUOTA_EXHAUSTED, and then nothing is held;
+        STORE_UNAVAILABLE, and then nothing is held for longer than until `expires_at`.
+        """
+        if hold.suspended:
+            raise arrearage(f"the account {hold.account} is suspended")
+        if len(self._waiting) >= WAITING_MAX:
+            raise _unavailable(f"{len(self._waiting)} operations wait for the store")
+        answer = self._submit(hold_op(hold, int(self._now())), insists=False)
+        try:
+            held = await self._bounded(answer)
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                # The answer and the interruption came in the same turn of the loop.
+                self._abandon(answer.result())
+            raise
+        assert isinstance(held, Held)
+        return held
+
+    async def settle(self, held: Held, usage: Usage, ending: str, *, insist: bool = True) -> int:
+        """Charge what was used; the amount. Raises StudioError.
+
+        STORE_UNAVAILABLE: it is not on the ledger yet. Who insists has it written as soon as the store takes it, unless
+        the process ends before; else its hold expires, unless the store was already at it. INTERNAL: it was settled or
+        released before, or its counts contradict each other.
+        """
+        try:
+            op = settle_op(held, int(self._now()), usage, ending)
+        except ValueError as error:
+            raise _mistake(f"{held.hold.receipt} cannot be settled: {error}") from error
+        if op.amount > held.amount:
+            log.warning(
+                "%s is charged %s nano-units, more than the %s held for it: %s",
+                held.hold.receipt,
+                op.amount,
+                held.amount,
+                usage,
+            )
+        await self._bounded(self._submit(op, insists=insist))
+        return op.amount
+
+    async def release(self, held: Held, ending: str) -> None:
+        """Give back all that is held. Raises StudioError; without a store the hold expires by itself."""
+        await self._bounded(self._submit(ReleaseOp(held, int(self._now()), ending)))
+
+    async def top_up(self, account: str, amount: int, note: str = "") -> str:
+        """Add a payment to an account's balance; its receipt. Raises ValueError, StudioError."""
+        if amount <= 0:
+            raise ValueError("a payment is more than nothing")
+        return await self._pay("payment", account, amount, note)
+
+    async def adjust(self, account: str, amount: int, note: str) -> str:
+        """Correct an account's balance, up or down; the receipt. Raises ValueError, StudioError."""
+        if amount == 0 or not note:
+            raise ValueError("a correction has an amount and a note that says why")
+        return await self._pay("correction", account, amount, note)
+
+    async def balance(self, account: str) -> FundsRow:
+        """What was paid into an account, what it spent and what is held of it. Raises StudioError."""
+        scope = account_scope(account)
+        try:
+            async with self._database.snapshot() as connection:
+                found = await table.funds_of(connection, [scope])
+        except StoreError as error:
+            raise _unavailable(str(error)) from error
+        return found.get(scope, FundsRow(scope))
+
+    async def recent(self, since: int) -> list[Admission]:
+        """What was let in at `since` or later, from which limits are restored. Raises StudioError."""
+        try:
+            async with self._database.snapshot() as connection:
+                return await table.admissions_since(connection, since)
+        except StoreError as error:
+            raise _unavailable(str(error)) from error
+
+    async def expire_due(self) -> int:
+        """Give back what is held beyond its time; how many holds that were. Raises StudioError."""
+        expired = 0
+        while True:
+            now = int(self._now())
+            try:
+                async with self._database.snapshot() as connection:
+                    due = await table.due_holds(connection, now, EXPIRE_AT_ONCE)
+            except StoreError as error:
+                raise _unavailable(str(error)) from error
+            answers = [self._submit(expire_op(row, entry, now)) for row, entry in due]
+            wrote = [await self._bounded(answer) for answer in answers].count(True)
+            expired += wrote
+            if len(due) < EXPIRE_AT_ONCE or not wrote:
+                return expired
+
+    async def run(self) -> None:
+        """Expire what is due and try again what failed, until cancelled."""
+        expire_at = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            if loop.time() >= expire_at:
+                expire_at = loop.time() + EXPIRE_EVERY_S
+                try:
+                    if expired := await self.expire_due():
+                        log.warning("%s holds that nobody ended have expired", expired)
+                except StudioError as error:
+                    log.warning("holds could not be expired: %s", error.detail)
+            self._try_again()
+            await asyncio.sleep(RETRY_EVERY_S)
+
+    async def close(self) -> None:
+        """Write what waits, for a bounded time, and close the store."""
+        self._try_again()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S_MAX):
+                await self._idle.wait()
+        for op in (*self._kept.values(), *(one.op for one in self._waiting)):
+            if isinstance(op, SettleOp):
+                log.error("%s was never put on the ledger: %s", op.held.hold.receipt, op)
+        await self._store.close()
+
+    async def _pay(self, kind: str, account: str, amount: int, note: str) -> str:
+        if abs(amount) > AMOUNT_MAX or len(note) > NOTE_MAX or not note.isprintable():
+            raise ValueError(f"an amount in range, and at most {NOTE_MAX} printable characters")
+        receipt = f"{kind}-{secrets.token_hex(12)}"
+        op = PayOp(receipt, kind, int(self._now()), account, amount, note)
+        await self._bounded(self._submit(op))
+        return receipt
+
+    def _submit(
+        self, op: Op, *, insists: bool = True, again: bool = False
+    ) -> asyncio.Future[Result]:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Result] = loop.create_future()
+        self._waiting.append(_Waiting(op, answer, insists=insists, again=again))
+        if self._idle.is_set():
+            # Not before the others that come in this turn of the loop.
+            self._idle.clear()
+            loop.call_soon(self._write)
+        return answer
+
+    async def _bounded(self, answer: asyncio.Future[Result]) -> Result:
+        timer = asyncio.get_running_loop().call_later(self._wait_s, _give_up, answer)
+        try:
+            return await answer
+        finally:
+            timer.cancel()
+
+    def _write(self) -> None:
+        """Hand the next batch to the store; `_written` comes when it is done with it."""
+        batch = self._next_batch()
+        if not batch:
+            self._idle.set()
+            return
+        ops = [one.op for one in batch]
+        writing = self._store.commit(_wanted(ops), lambda seen: apply(ops, seen))
+        writing.add_done_callback(partial(self._written, batch))
+
+    def _next_batch(self) -> list[_Waiting]:
+        if self._alone:
+            return [self._alone.popleft()]
+        batch: list[_Waiting] = []
+        while self._waiting and len(batch) < BATCH_MAX:
+            one = self._waiting.popleft()
+            if one.insists or not one.answer.done():
+                batch.append(one)
+        return batch
+
+    def _written(self, batch: list[_Waiting], writing: asyncio.Future[list[Result]]) -> None:
+        error = asyncio.CancelledError() if writing.cancelled() else writing.exception()
+        if error is None:
+            for one, result in zip(batch, writing.result(), strict=True):
+                self._done(one, result)
+        elif len(batch) > 1 and _of_one(error):
+            # One of them cannot be written; the others can.
+            self._alone.extend(batch)
+        else:
+            for one in batch:
+                self._failed(one, error)
+        self._write()
+
+    def _done(self, one: _Waiting, result: Result) -> None:
+        if isinstance(one.op, SettleOp):
+            self._kept.pop(one.op.held.hold.receipt, None)
+        if isinstance(result, StudioError) and result.kind is ErrorKind.INTERNAL:
+            if one.again:
+                # The commit that seemed to fail had reached the store.
+                result = True
+            else:
+                log.error("%s", result.detail)
+        if not one.tell(result) and isinstance(result, Held):
+            self._abandon(result)
+
+    def _failed(self, one: _Waiting, error: BaseException) -> None:
+        if not isinstance(error, StoreError):
+            log.error("an operation of the ledger failed: %s", one.op, exc_info=error)
+            one.tell(_mistake(f"{type(error).__name__}: {error}"))
+            return
+        if one.insists and isinstance(one.op, SettleOp) and not isinstance(error, ConflictError):
+            self._keep(one.op)
+        one.tell(_unavailable(str(error)))
+
+    def _keep(self, op: SettleOp) -> None:
+        receipt = op.held.hold.receipt
+        if receipt in self._kept or len(self._kept) < KEPT_MAX:
+            self._kept[receipt] = op
+        else:
+            log.error("%s is lost, too many settlements wait for the store: %s", receipt, op)
+
+    def _try_again(self) -> None:
+        """Submit once more what was kept; what fails again is kept again."""
+        kept, self._kept = self._kept, {}
+        for op in kept.values():
+            _forget(self._submit(op, again=True))
+
+    def _abandon(self, result: Result) -> None:
+        """Give back a hold that came about when its caller had left."""
+        if isinstance(result, Held):
+            op = ReleaseOp(result, int(self._now()), "abandoned")
+            _forget(self._submit(op))
+
+
+def _wanted(ops: Sequence[Op]) -> Wanted:
+    scopes: set[str] = set()
+    receipts: list[str] = []
+    for op in ops:
+        concerned, receipt = concerns(op)
+        scopes.update(concerned)
+        if receipt is not None:
+            receipts.append(receipt)
+    return Wanted(tuple(sorted(scopes)), tuple(receipts))
+
+
+def _of_one(error: BaseException) -> bool:
+    """Whether an operation is at fault, and not the store."""
+    return isinstance(error, ConflictError) or not isinstance(error, StoreError)
+
+
+def _give_up(answer: asyncio.Future[Result]) -> None:
+    if not answer.done():
+        answer.set_exception(_unavailable("the store has not answered in time"))
+
+
+def _forget(answer: asyncio.Future[Result]) -> None:
+    """Nobody waits for this one, and nobody is to be told that it failed: it is logged where it does."""
+    answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+def _unavailable(detail: str) -> StudioError:
+    return StudioError(
+        ErrorKind.STORE_UNAVAILABLE,
+        "The ledger could not be written, please try again later.",
+        detail=detail,
+        retry_after=RETRY_AFTER_S,
+    )
+
+
+def _mistake(detail: str) -> StudioError:
+    return StudioError(
+        ErrorKind.INTERNAL,
+        "An internal error has occured, please try again later or contact service support.",
+        detail=detail,
+    )

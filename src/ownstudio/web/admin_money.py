@@ -1,0 +1,191 @@
+"""Money in the admin API: what accounts paid in, what answers cost, what was used. Amounts are decimal text.
+
+JSON has no exact decimal numbers, so an amount that is one is refused instead of rounded.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Annotated
+
+from msgspec import Meta, Struct
+from msgspec.structs import asdict
+
+from ownstudio.accounts.directory import Directory
+from ownstudio.billing.ledger import Ledger
+from ownstudio.billing.price_file import describe_terms
+from ownstudio.billing.prices import NO_DISCOUNT, PERCENT_MAX, NewPrice, Price, PriceBook, Terms
+from ownstudio.catalog import PriceTier, Region
+from ownstudio.core.money import parse_amount, plain_amount
+from ownstudio.store.database import Database
+from ownstudio.store.ledger import entries_of
+from ownstudio.web.admin_call import (
+    AdminCall,
+    Answer,
+    PageQuery,
+    Place,
+    not_there,
+    page,
+    told,
+)
+
+_Amount = Annotated[str, Meta(max_length=40)]
+_Note = Annotated[str, Meta(max_length=200)]
+_Name = Annotated[str, Meta(max_length=128)]
+_Time = Annotated[int, Meta(ge=0, le=2**40)]
+_Percent = Annotated[int, Meta(ge=0, le=PERCENT_MAX)]
+
+
+class PaymentForm(Struct, frozen=True, forbid_unknown_fields=True):
+    amount: _Amount
+    note: _Note = ""
+
+
+class TierForm(Struct, frozen=True, forbid_unknown_fields=True):
+    """Per million tokens; `thinking` is output while the model thinks, by default as output."""
+
+    input: _Amount
+    output: _Amount
+    thinking: _Amount | None = None
+    upto: Annotated[int, Meta(ge=1, le=2**40)] | None = None
+
+    def tier(self) -> PriceTier:
+        output = parse_amount(self.output)
+        thinking = output if self.thinking is None else parse_amount(self.thinking)
+        return PriceTier(self.upto, parse_amount(self.input), output, thinking)
+
+
+class CacheForm(Struct, frozen=True, forbid_unknown_fields=True):
+    """In percent of the price of input."""
+
+    implicit_hit: _Percent = NO_DISCOUNT
+    explicit_hit: _Percent = NO_DISCOUNT
+    creation: _Percent = NO_DISCOUNT
+
+
+class PriceForm(Struct, frozen=True, forbid_unknown_fields=True):
+    model: _Name
+    region: Region
+    tiers: Annotated[tuple[TierForm, ...], Meta(min_length=1, max_length=32)]
+    cache: CacheForm = CacheForm()
+
+    def price(self, currency: str) -> NewPrice:
+        """Raises ValueError."""
+        terms = Terms(
+            tuple(tier.tier() for tier in self.tiers),
+            implicit_hit=self.cache.implicit_hit,
+            explicit_hit=self.cache.explicit_hit,
+            creation=self.cache.creation,
+        )
+        return NewPrice(self.model, self.region, currency, terms)
+
+
+class PricesForm(Struct, frozen=True, forbid_unknown_fields=True):
+    """All of them are imported, or none."""
+
+    prices: Annotated[tuple[PriceForm, ...], Meta(min_length=1, max_length=4096)]
+    effective_from: _Time | None = None
+    note: _Note = ""
+
+
+class PricesQuery(PageQuery, frozen=True, forbid_unknown_fields=True):
+    """`at` is the time at which the prices are in force, by default now."""
+
+    model: _Name | None = None
+    region: Region | None = None
+    at: _Time | None = None
+
+
+class MoneyPages:
+    """Each method answers one row of the table."""
+
+    def __init__(
+        self,
+        database: Database,
+        directory: Directory,
+        ledger: Ledger,
+        prices: PriceBook,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._directory = directory
+        self._ledger = ledger
+        self._prices = prices
+        self._now = now
+
+    def places(self) -> Iterable[Place]:
+        return (
+            Place("/accounts/{account}/payments", "admin-payments", {"POST": self.pay}),
+            Place("/accounts/{account}/balance", "admin-balance", {"GET": self.balance}),
+            Place("/prices", "admin-prices", {"GET": self.list_prices, "POST": self.import_prices}),
+            Place("/usage", "admin-usage", {"GET": self.usage}),
+            Place("/ledger/{receipt}", "admin-receipt", {"GET": self.receipt}),
+        )
+
+    async def pay(self, call: AdminCall) -> Answer:
+        account_id = call.id("account")
+        form = await call.body(PaymentForm)
+        with told("amount"):
+            amount = parse_amount(form.amount)
+        async with call.change("account.pay", account_id) as change:
+            # The ledger would take money for an account that does not exist.
+            await self._directory.account(account_id)
+            receipt = await self._ledger.top_up(account_id, amount, form.note)
+            change.detail["receipt"] = receipt
+        return 201, {"receipt": receipt, "amount": plain_amount(amount)}
+
+    async def balance(self, call: AdminCall) -> Answer:
+        account_id = call.id("account")
+        with told("account"):
+            await self._directory.account(account_id)
+        funds = await self._ledger.balance(account_id)
+        return 200, {
+            "account": account_id,
+            "currency": self._prices.currency,
+            "paid": plain_amount(funds.granted),
+            "spent": plain_amount(funds.spent),
+            "held": plain_amount(funds.held),
+            "balance": plain_amount(funds.granted - funds.spent),
+            "available": plain_amount(funds.granted - funds.spent - funds.held),
+        }
+
+    async def list_prices(self, call: AdminCall) -> Answer:
+        asked = call.query(PricesQuery)
+        await self._prices.refresh()
+        found = [
+            price
+            for price in self._prices.in_force(self._now() if asked.at is None else asked.at)
+            if asked.model in (None, price.model) and asked.region in (None, price.region)
+        ]
+        return 200, page(found, asked, self._show_price)
+
+    async def import_prices(self, call: AdminCall) -> Answer:
+        form = await call.body(PricesForm)
+        currency = self._prices.currency
+        rows = []
+        for position, one in enumerate(form.prices):
+            with told(f"prices[{position}]"):
+                rows.append(one.price(currency))
+        async with call.change("prices.import"):
+            made = await self._prices.import_prices(rows, form.effective_from, form.note)
+        return 201, {"data": [self._show_price(price) for price in made]}
+
+    async def receipt(self, call: AdminCall) -> Answer:
+        receipt = call.id("receipt")
+        async with self._database.snapshot() as connection:
+            entries = await entries_of(connection, receipt)
+        if not entries:
+            raise not_there(f"there is no entry of {receipt}", "receipt")
+        return 200, {
+            "data": [asdict(entry) | {"amount": plain_amount(entry.amount)} for entry in entries]
+        }
+
+    def _show_price(self, price: Price) -> dict[str, object]:
+        return {
+            "id": price.id,
+            "model": price.model,
+            "region": price.region,
+            "currency": price.currency,
+            "effective_from": price.effective_from,
+            "origin": self._prices.origin(price),
+            **describe_terms(price.terms),
+        }

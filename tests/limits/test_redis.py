@@ -1,0 +1,198 @@
+"""What only counters in Redis can do wrong: share, lose their server, hang, be left in the middle."""
+
+import asyncio
+import time
+
+import pytest
+from redis.asyncio import Redis as Client
+
+from ownstudio.limits import (
+    Ask,
+    Cap,
+    Concurrency,
+    CountersDown,
+    Grant,
+    Pace,
+    RedisCounters,
+    Refusal,
+)
+from support.servers import Redis, free_port
+from support.turned_clock import TurnedClock
+
+PACE = Pace(per_second=False)
+LATE_S = 20
+
+
+def ask(
+    account: str, rpm: int | None = None, at_once: int | None = None, receipt: str = "r"
+) -> Ask:
+    return Ask(
+        receipt=receipt,
+        account=account,
+        turn="key",
+        caps=() if rpm is None else (Cap("account", rpm),),
+        tokens=7,
+        concurrency=None if at_once is None else Concurrency("key", at_once, 30),
+    )
+
+
+async def count(counters: RedisCounters, account: str) -> int:
+    """How many requests the window holds, by asking for more than its limit, which never passes."""
+    probe = Ask("probe", account, "key", (Cap("account", 1000, 1),), 2)
+    outcome = await counters.take(probe, PACE)
+    assert isinstance(outcome, Refusal)
+    assert outcome.requests is not None
+    requests = 1000 - outcome.requests.remaining
+    assert outcome.current == 7 * requests
+    return requests
+
+
+async def test_gateways_with_different_clocks_share_one_window(redis: Redis, account: str) -> None:
+    """Without a clock of a test's they have none of their own: Redis has it."""
+    one, other = RedisCounters(redis.url), RedisCounters(redis.url)
+    assert isinstance(await one.take(ask(account, 2), PACE), Grant)
+    assert isinstance(await other.take(ask(account, 2), PACE), Grant)
+    for counters in (one, other):
+        refusal = await counters.take(ask(account, 2), PACE)
+        assert isinstance(refusal, Refusal)
+        assert refusal.retry_after_s is not None
+        assert 60 - LATE_S < refusal.retry_after_s <= 60
+    await one.close()
+    await other.close()
+
+
+async def test_64_tasks_in_two_gateways_get_exactly_what_there_is(
+    redis: Redis, account: str
+) -> None:
+    gateways = (RedisCounters(redis.url), RedisCounters(redis.url))
+    outcomes = await asyncio.gather(
+        *(gateways[number % 2].take(ask(account, 50), PACE) for number in range(64))
+    )
+    assert sum(isinstance(outcome, Grant) for outcome in outcomes) == 50
+    for gateway in gateways:
+        await gateway.close()
+
+
+async def test_everything_expires_and_lies_in_one_hash_slot(redis: Redis, account: str) -> None:
+    counters = RedisCounters(redis.url)
+    pace = Pace(surge=2)
+    caps = (Cap("account", 100), Cap("key", None, 1000))
+    one = Ask("receipt", account, "key", caps, 5, Concurrency("key", 3, 30), "account:model")
+    grant = await counters.take(one, pace)
+    assert isinstance(grant, Grant)
+    client = Client.from_url(redis.url)
+    keys = [key.decode() async for key in client.scan_iter(f"*{account}*")]
+    assert len(keys) == 4
+    for key in keys:
+        assert f"{{{account}}}" in key
+        assert 0 < await client.ttl(key) <= 120
+    await counters.put_back(grant, requests=0, tokens=3)
+    for key in [key async for key in client.scan_iter(f"*{account}*")]:
+        assert 0 < await client.ttl(key) <= 120
+    await client.aclose()
+    await counters.close()
+
+
+async def test_a_clock_that_is_set_back_a_little_stands_still_and_a_lot_begins_anew(
+    redis: Redis, account: str, clock: TurnedClock
+) -> None:
+    counters = RedisCounters(redis.url, now=clock)
+    await counters.take(ask(account, 2), PACE)
+    clock.time -= 30
+    await counters.take(ask(account, 2), PACE)
+    refusal = await counters.take(ask(account, 2), PACE)
+    assert isinstance(refusal, Refusal)
+    assert refusal.retry_after_s == 60
+    clock.time -= 31
+    assert isinstance(await counters.take(ask(account, 1), PACE), Grant)
+    await counters.close()
+
+
+async def test_redis_gone_is_said_and_redis_back_is_used(redis: Redis, account: str) -> None:
+    counters = RedisCounters(redis.url)
+    grant = await counters.take(ask(account, 5, at_once=3), PACE)
+    assert isinstance(grant, Grant)
+    redis.stop()
+    try:
+        with pytest.raises(CountersDown, match="Redis: "):
+            await counters.take(ask(account, 5), PACE)
+        with pytest.raises(CountersDown):
+            await counters.put_back(grant, requests=0, tokens=3)
+    finally:
+        redis.start()
+    # It came back empty, scripts and all.
+    await counters.put_back(grant, requests=0, tokens=3)
+    assert await count(counters, account) == 0
+    for number in range(5):
+        assert isinstance(await counters.take(ask(account, 5, receipt=str(number)), PACE), Grant)
+    assert isinstance(await counters.take(ask(account, 5), PACE), Refusal)
+    await counters.close()
+
+
+async def test_a_restart_between_two_requests_is_not_noticed(redis: Redis, account: str) -> None:
+    counters = RedisCounters(redis.url)
+    # Several connections, all of which will be dead.
+    await asyncio.gather(*(counters.take(ask(account, 100), PACE) for _ in range(8)))
+    redis.stop()
+    redis.start()
+    outcomes = await asyncio.gather(*(counters.take(ask(account, 100), PACE) for _ in range(8)))
+    assert all(isinstance(outcome, Grant) for outcome in outcomes)
+    await counters.close()
+
+
+async def test_a_server_that_says_nothing_is_given_up_in_time() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    counters = RedisCounters(f"redis://127.0.0.1:{port}/0", timeout_s=0.05)
+    began = time.monotonic()
+    with pytest.raises(CountersDown):
+        await counters.take(ask("account", 5), PACE)
+    assert time.monotonic() - began < LATE_S
+    await counters.close()
+    server.close()
+
+
+async def test_no_password_is_told_when_redis_is_gone() -> None:
+    counters = RedisCounters(f"redis://user:hush@127.0.0.1:{free_port()}/0")
+    with pytest.raises(CountersDown) as failure:
+        await counters.take(ask("account", 5), PACE)
+    assert "hush" not in str(failure.value)
+    await counters.close()
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_whoever_leaves_while_asking_has_taken_nothing(
+    redis: Redis, account: str, turns: int
+) -> None:
+    """However far the asking has come."""
+    counters = RedisCounters(redis.url)
+    async with asyncio.TaskGroup() as group:
+        taking = group.create_task(counters.take(ask(account, 5, at_once=1), PACE))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if not taking.done():
+            taking.cancel()
+    if taking.cancelled():
+        await counters.close()
+        counters = RedisCounters(redis.url)
+        assert await count(counters, account) == 0
+        assert isinstance(await counters.take(ask(account, at_once=1), PACE), Grant)
+    await counters.close()
+
+
+async def test_whoever_leaves_while_giving_back_has_given_back(redis: Redis, account: str) -> None:
+    counters = RedisCounters(redis.url)
+    grant = await counters.take(ask(account, 5, at_once=1), PACE)
+    assert isinstance(grant, Grant)
+    async with asyncio.TaskGroup() as group:
+        giving = group.create_task(counters.put_back(grant, requests=1, tokens=7))
+        await asyncio.sleep(0)
+        giving.cancel()
+    await counters.close()
+    counters = RedisCounters(redis.url)
+    assert await count(counters, account) == 0
+    await counters.close()
