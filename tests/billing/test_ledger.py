@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import msgspec
 import pytest
 
 from ownstudio.billing import ledger as module
@@ -671,7 +672,7 @@ async def test_more_that_wait_than_bounded_are_refused_at_once(
 async def test_a_mistake_in_the_decision_hurts_only_its_own_request(
     shaky: Shaky, caplog: pytest.LogCaptureFixture
 ):
-    broken = hold(price=None)
+    broken = msgspec.structs.replace(hold(), price=None)
     results = await asyncio.gather(
         *(shaky.ledger.hold(one) for one in (hold(), broken, hold())), return_exceptions=True
     )

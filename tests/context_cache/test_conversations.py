@@ -88,9 +88,10 @@ async def test_of_five_markers_the_first_makes_nothing(
 async def test_a_marker_counts_even_where_it_comes_to_nothing(
     cache: ContextCache, planned: Planned
 ) -> None:
-    prompt = planned([Message("system", A), message("", "hi", at=(0,))])
-    for _ in range(2):
-        assert (await answered(cache, prompt)).usage(1200) == (0, 0, True)
+    for before in ([], [Message("system", A)]):
+        prompt = planned([*before, message("", "hi", at=(0,))])
+        for _ in range(2):
+            assert (await answered(cache, prompt)).usage(1200) == (0, 0, True)
 
 
 @pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])

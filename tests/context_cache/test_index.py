@@ -117,6 +117,16 @@ async def test_the_oldest_and_the_longest_beginnings_make_room_first(
     assert (await index.look(owner, old)).shared_tokens == 3200
 
 
+@pytest.mark.parametrize("blocks", [1, 20, BLOCKS_MAX])
+async def test_what_has_expired_is_known_to_have_whatever_came_after_it(
+    index: PrefixIndex, owner: Owner, clock: TurnedClock, blocks: int
+) -> None:
+    await index.remember(owner, sent(640))
+    await clock.turn(3601)
+    await index.remember(owner, sent(32 * blocks, first=10_000))
+    assert (await index.look(owner, sent(640))).fate is Fate.EXPIRED
+
+
 # The page's own example: A of 1,200 tokens, then A and B of 1,500.
 A, AB = block(1200, marked=True), block(1500, marked=True)
 

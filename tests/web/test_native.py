@@ -42,7 +42,7 @@ async def test_a_whole_answer(tmp_path: Path) -> None:
     assert told["request_id"] == answer.headers["x-request-id"]
     assert told["usage"]["output_tokens"] == 2
     # The engine had three already, which are too few to count.
-        assert told["usage"]["prompt_tokens_details"] == {"cached_tokens": 0}
+    assert told["usage"]["prompt_tokens_details"] == {"cached_tokens": 0}
 
 
 @pytest.mark.parametrize("value", ["enable", "Enable", " ENABLE "])

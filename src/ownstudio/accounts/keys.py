@@ -122,7 +122,7 @@ class Keyring:
             await self._look(EAGER_S)
             held = self._find(secret)
         if held is not None and held.row.disabled_at is not None:
-            raise StudioError(ErrorKind.INVALID_API_KEY, "API-key is blocked.")
+            raise StudioError(ErrorKind.BLOCKED_API_KEY, "API-key is blocked.")
         if held is None or held.principal is None:
             raise StudioError(ErrorKind.INVALID_API_KEY, "Incorrect API key provided. ")
         self._note_use_soon(held.row)

@@ -199,7 +199,6 @@ class _Hashes:
         for key in keys:
             self._expiry[key] = expiry
             self._expiry.move_to_end(key)
-            self._gone.pop(key, None)
             kept += 1
         while len(self._expiry) > self._most:
             self._forget(Fate.EVICTED, now)

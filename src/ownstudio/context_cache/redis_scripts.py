@@ -92,9 +92,7 @@ local function purge(set, before)
 end
 
 for number = 1, #hashes / size do
-  local hash = member(hashes, number)
-  redis.call('ZADD', sent, 'GT', whole(now + life - first - number), hash)
-  redis.call('ZREM', evicted, hash)
+  redis.call('ZADD', sent, 'GT', whole(now + life - first - number), member(hashes, number))
 end
 keep(sent, life)
 for number = 1, #marked / size do

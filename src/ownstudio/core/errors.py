@@ -18,6 +18,7 @@ class ErrorKind(Enum):
     CONTEXT_TOO_LONG = ("context_too_long", 400)
     ARREARAGE = ("arrearage", 400)
     INVALID_API_KEY = ("invalid_api_key", 401)
+    BLOCKED_API_KEY = ("blocked_api_key", 401)
     MISSING_API_KEY = ("missing_api_key", 401)
     ACCESS_DENIED = ("access_denied", 403)
     MODEL_ACCESS_DENIED = ("model_access_denied", 403)

@@ -34,6 +34,7 @@ ERRORS: dict[ErrorKind, _Row] = {
     ErrorKind.MISSING_PARAMETER: _Row(_INVALID),
     ErrorKind.CONTEXT_TOO_LONG: _Row(_INVALID, prefix=_ALGORITHM_PARAMETER),
     ErrorKind.INVALID_API_KEY: _Row("InvalidApiKey", "Invalid API-key provided."),
+    ErrorKind.BLOCKED_API_KEY: _Row("InvalidApiKey"),
     ErrorKind.MISSING_API_KEY: _Row("InvalidApiKey", "No API-key provided."),
     ErrorKind.ACCESS_DENIED: _Row("AccessDenied"),
     ErrorKind.ARREARAGE: _Row("Arrearage"),

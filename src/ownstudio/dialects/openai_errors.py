@@ -32,6 +32,7 @@ ERRORS: dict[ErrorKind, _Row] = {
     ErrorKind.MISSING_PARAMETER: _Row("missing_required_parameter"),
     ErrorKind.CONTEXT_TOO_LONG: _Row("invalid_parameter_error", prefix=_ALGORITHM_PARAMETER),
     ErrorKind.INVALID_API_KEY: _Row("invalid_api_key"),
+    ErrorKind.BLOCKED_API_KEY: _Row("invalid_api_key"),
     ErrorKind.MISSING_API_KEY: _Row("invalid_api_key"),
     ErrorKind.ACCESS_DENIED: _Row("access_denied"),
     ErrorKind.ARREARAGE: _Row("Arrearage", "Arrearage"),

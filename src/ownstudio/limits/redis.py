@@ -77,7 +77,7 @@ class RedisCounters:
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
-            pass
+            self._own(self._undo(taking))
             raise
 
     async def put_back(self, grant: Grant, *, requests: int, tokens: int) -> None:

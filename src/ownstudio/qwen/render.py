@@ -22,6 +22,7 @@ from msgspec import Struct
 from ownstudio.core.errors import ErrorKind, StudioError, invalid_parameter
 from ownstudio.core.events import TokenId
 from ownstudio.core.request import ChatPrompt, Message, TextPrompt, Tool, ToolCall
+from ownstudio.qwen.default_system import WithoutDefaultSystem
 from ownstudio.qwen.plain_text import PlainText, unmarked, with_ends, without_ends
 from ownstudio.qwen.template import ChatTemplate, TemplateError
 from ownstudio.qwen.tokenizer import Tokenizer
@@ -73,7 +74,7 @@ class PromptRenderer:
     """Renders for one model. May be used by several threads at once."""
 
     def __init__(self, template: ChatTemplate, tokenizer: Tokenizer) -> None:
-        self._template = template
+        self._template = WithoutDefaultSystem(template, tokenizer.role_tokens)
         self._tokenizer = tokenizer
         names = frozenset(tokenizer.special_ids)
         self._outside = PlainText(names)

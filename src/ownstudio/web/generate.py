@@ -64,9 +64,10 @@ class Generate:
         if key is None:
             await exchange.watched(lambda: respond(exchange, call, visit))
         else:
-            account = caller.principal.account.id
+            # In another region the same account asks for something else.
+            owner = f"{caller.principal.account.id}@{caller.principal.region}"
             await self._delivery.replays.run(
-                exchange, account, key, body, lambda recorded: respond(recorded, call, visit)
+                exchange, owner, key, body, lambda recorded: respond(recorded, call, visit)
             )
 
     async def _answer(self, exchange: Exchange, call: Call, visit: Visit) -> bool:
