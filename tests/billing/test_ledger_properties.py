@@ -1,10 +1,10 @@
-"""Goal: whatever comes in whatever order, and whenever the process dies, the books balance and nothing happens twice."""
+"""Goal: whatever comes in whatever order, and whenever the process dies, the books balance and nothing comes twice."""
 
 import asyncio
 import random
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ownstudio.billing import ledger as ledger_module
 from ownstudio.billing.funds import BudgetClaim, FreeQuota
 from ownstudio.billing.journal import (
     Held,
@@ -55,7 +56,7 @@ def some_hold(draw: random.Random, at: int) -> Hold:
         explicit=draw.random() < 0.3,
         expires_at=at + draw.randrange(1, 100),
         prepaid=account == "shop",
-        budgets=draw.sample(budgets, draw.randrange(3)),
+        budgets=tuple(draw.sample(budgets, draw.randrange(3))),
         free=draw.choice((None, FreeQuota(QUOTA), FreeQuota(QUOTA, only=True))),
     )
 
@@ -229,15 +230,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def fate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fate]:
-    fate = Fate()
-    monkeypatch.setattr(ledger_sqlite, "_write", fate.write)
-    # What a store says of a connection that is closed under it is what a dead process does not say.
-    monkeypatch.setattr("ownstudio.billing.ledger.log.disabled", True)
-    yield fate
-
-
 class World:
     """A server on one file that is started again whenever it has died."""
 
@@ -303,12 +295,14 @@ class World:
 @settings(max_examples=40, deadline=None)
 @given(draw=st.randoms(use_true_random=False), count=st.integers(1, 20))
 def test_any_interleaving_with_any_crash_leaves_books_that_balance(
-    template: Path, fate: Fate, draw: random.Random, count: int
+    template: Path, draw: random.Random, count: int
 ):
     directory = template.parent / f"{draw.getrandbits(64):x}"
     directory.mkdir(exist_ok=True)
     path = directory / "o.db"
     shutil.copy(template, path)
+
+    fate = Fate()
 
     async def run() -> None:
         database = await Database.open(sqlite_url(path))
@@ -328,10 +322,11 @@ def test_any_interleaving_with_any_crash_leaves_books_that_balance(
         await database.close()
         check_file(path, world)
 
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger_sqlite, "_write", fate.write)
+        patch.setattr(ledger_module.log, "disabled", True)
         asyncio.run(run())
-    finally:
-        shutil.rmtree(directory)
+    shutil.rmtree(directory)
 
 
 def check_file(path: Path, world: World) -> None:

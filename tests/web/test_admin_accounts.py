@@ -66,7 +66,7 @@ async def test_the_life_of_an_account(url: str) -> None:
         # Rules that are given take the place of all rules.
         cleared = await admin.ask("PATCH", "/accounts/acme", {"rules": {"concurrency": 1}})
         assert cleared.body["rules"] == {"concurrency": 1}
-        assert [one["id"] for one in (await admin.get("/accounts"))["data"]] == ["default", "acme"]
+        assert {one["id"] for one in (await admin.get("/accounts"))["data"]} == {"default", "acme"}
 
 
 async def test_the_life_of_a_workspace_and_a_key(url: str) -> None:
@@ -143,7 +143,7 @@ async def test_ids_are_taken_once(url: str) -> None:
         ("POST", "/accounts", {"id": "a", "rules": {"speed": 1}}, "rules.speed"),
         ("POST", "/accounts", {"id": "a", "rules": {"concurrency": 0}}, "rules.concurrency"),
         ("POST", "/accounts", {"id": "a", "rules": {"concurrency": 1.5}}, "rules.concurrency"),
-        ("POST", "/accounts", {"id": "a", "rules": {"models": ["a", 5]}}, "rules.models[...]"),
+        ("POST", "/accounts", {"id": "a", "rules": {"models": ["a", 5]}}, "rules.models[1]"),
         ("POST", "/accounts", {"id": "a", "rules": {"models": ["*"]}}, None),
         ("POST", "/accounts", {"id": "a", "rules": {"addresses": ["10.0.0.1/8"]}}, None),
         (

@@ -334,10 +334,10 @@ class Limiter:
 
 
 def _hopeless(refusal: Refusal, now: float, deadline: float) -> bool:
-    """Whether what is in the way will be so until after the deadline. A running request may end at any moment."""
+    """Whether what is in the way will be so until the deadline. A running request may end at any moment."""
     if refusal.kind == "concurrency":
         return now >= deadline
-    return refusal.retry_after_s is None or now + refusal.retry_after_s > deadline
+    return refusal.retry_after_s is None or now + refusal.retry_after_s >= deadline
 
 
 def _unit(refusal: Refusal) -> str:

@@ -149,7 +149,7 @@ def not_there(message: str, param: str | None = None) -> StudioError:
 def page(
     items: Sequence[Item], asked: PageQuery, describe: Callable[[Item], object]
 ) -> dict[str, object]:
-    """A part of a list that is only ever added to at its end; `next` is what to ask `after`, or None at the end."""
+    """A part of a list from which nothing is ever taken; `next` is what to ask `after`, or None at the end."""
     start = 0
     if asked.after is not None:
         ids = [str(item.id) for item in items]

@@ -3,17 +3,22 @@
 JSON has no exact decimal numbers, so an amount that is one is refused instead of rounded.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from ownstudio.accounts.directory import Directory
+from ownstudio.accounts.rules import check_model_name
 from ownstudio.billing.ledger import Ledger
 from ownstudio.billing.price_file import describe_terms
 from ownstudio.billing.prices import NO_DISCOUNT, PERCENT_MAX, NewPrice, Price, PriceBook, Terms
+from ownstudio.billing.statements import SUMS, Line, statement
 from ownstudio.catalog import PriceTier, Region
 from ownstudio.core.money import parse_amount, plain_amount
 from ownstudio.store.database import Database
@@ -21,8 +26,10 @@ from ownstudio.store.ledger import entries_of
 from ownstudio.web.admin_call import (
     AdminCall,
     Answer,
+    Limit,
     PageQuery,
     Place,
+    check_given_id,
     not_there,
     page,
     told,
@@ -93,6 +100,36 @@ class PricesQuery(PageQuery, frozen=True, forbid_unknown_fields=True):
     model: _Name | None = None
     region: Region | None = None
     at: _Time | None = None
+
+
+class UsageQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """`by` is what to tell apart, with commas between. `after` is how many lines were seen.
+
+    `from` and `to` are Unix seconds or days (UTC) such as 2026-11-23; by default this month until now.
+    """
+
+    by: _Name = ""
+    since: _Name | None = msgspec.field(default=None, name="from")
+    until: _Name | None = msgspec.field(default=None, name="to")
+    account: _Name | None = None
+    workspace: _Name | None = None
+    key: _Name | None = None
+    region: Region | None = None
+    model: _Name | None = None
+    limit: Limit = 100
+    after: Annotated[int, Meta(ge=0, le=2**40)] = 0
+
+    def filters(self) -> dict[str, str]:
+        """Raises StudioError for what cannot be an id or a name."""
+        ids = {"account": self.account, "workspace": self.workspace, "key": self.key}
+        for word, value in ids.items():
+            if value is not None:
+                check_given_id(word, value)
+        if self.model is not None:
+            with told("model"):
+                check_model_name(self.model)
+        given = {**ids, "region": self.region, "model": self.model}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class MoneyPages:
@@ -169,6 +206,27 @@ class MoneyPages:
             made = await self._prices.import_prices(rows, form.effective_from, form.note)
         return 201, {"data": [self._show_price(price) for price in made]}
 
+    async def usage(self, call: AdminCall) -> Answer:
+        asked = call.query(UsageQuery)
+        now = int(self._now())
+        month = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-01")
+        since = _time("from", asked.since or month)
+        until = _time("to", asked.until or str(now + 1))
+        filters = asked.filters()
+        with told("by"):
+            names = [name for name in asked.by.split(",") if name]
+            found = await statement(self._database, names, since, until, filters)
+        part = found.lines[asked.after : asked.after + asked.limit]
+        seen = asked.after + len(part)
+        return 200, {
+            "from": found.since,
+            "to": found.until,
+            "currency": self._prices.currency,
+            "total": _show_line(found.total),
+            "data": [line.group | _show_line(line) for line in part],
+            "next": str(seen) if seen < len(found.lines) else None,
+        }
+
     async def receipt(self, call: AdminCall) -> Answer:
         receipt = call.id("receipt")
         async with self._database.snapshot() as connection:
@@ -189,3 +247,20 @@ class MoneyPages:
             "origin": self._prices.origin(price),
             **describe_terms(price.terms),
         }
+
+
+def _show_line(line: Line) -> dict[str, object]:
+    return {
+        name: plain_amount(line.amount) if name == "amount" else getattr(line, name)
+        for name in SUMS
+    }
+
+
+def _time(name: str, text: str) -> int:
+    """Unix seconds of what a query gives. Raises StudioError."""
+    if re.fullmatch("[0-9]{1,12}", text):
+        return int(text)
+    with told(name):
+        if not re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+            raise ValueError(f"{text!r} is neither Unix seconds nor a day such as 2026-11-23")
+        return int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp())
