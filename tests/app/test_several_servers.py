@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from sqlalchemy import select
 
 from ownstudio.store.database import Database
 from ownstudio.store.schema import entries

@@ -195,25 +195,26 @@ class Died(Exception):
 
 
 class Fate:
-    """Lets the store die at a chosen moment of a chosen change: before, in the middle of or after its writing."""
+    """Lets the process die at a chosen moment of its next change: before, in the middle of or after its writing."""
 
     def __init__(self) -> None:
         self.moment = ""
+        self.dead = False
         self._write = ledger_sqlite._write
 
     def write(self, connection: sqlite3.Connection, changes: Changes) -> None:
         moment, self.moment = self.moment, ""
-        if moment == "before":
-            connection.close()
-            raise Died
-        self._write(connection, changes)
-        if moment == "middle":
-            # Closed without a commit, as the system does it for the dead.
-            connection.close()
-            raise Died
+        if not moment and not self.dead:
+            self._write(connection, changes)
+            return
+        if moment in ("middle", "after"):
+            self._write(connection, changes)
         if moment == "after":
             connection.execute("COMMIT")
-            raise Died
+        # Closed as the system does it for the dead, without a commit; and nothing is written any more.
+        connection.close()
+        self.dead = True
+        raise Died
 
 
 @pytest.fixture(scope="module")
@@ -256,10 +257,10 @@ class World:
         self.clock.seconds += draw.randrange(40)
         if draw.random() < 0.3:
             self._fate.moment = draw.choice(("before", "middle", "after"))
-        dies = bool(self._fate.moment)
         await asyncio.gather(*(self._one() for _ in range(draw.randrange(1, 5))))
-        if dies:
-            self._fate.moment = ""
+        self._fate.moment = ""
+        if self._fate.dead:
+            self._fate.dead = False
             # Dropped as it is, with all that it remembers; what it had kept it never writes.
             self.ledger = self._start()
 
@@ -307,19 +308,20 @@ def test_any_interleaving_with_any_crash_leaves_books_that_balance(
     async def run() -> None:
         database = await Database.open(sqlite_url(path))
         world = World(database, path, draw, fate)
-        for _ in range(count):
-            await world.step()
         found: list[Difference] = []
-        await verify(database, CURRENCY, found.append)
-        assert found == []
-        # Whatever is open expires, and then nothing is held of anything.
-        world.clock.seconds += 1000
-        await world.ledger.expire_due()
-        summary = await verify(database, CURRENCY, found.append)
-        assert found == []
-        assert summary.open_holds == 0
-        await world.close()
-        await database.close()
+        try:
+            for _ in range(count):
+                await world.step()
+            await verify(database, CURRENCY, found.append)
+            assert found == []
+            # Whatever is open expires, and then nothing is held of anything.
+            world.clock.seconds += 1000
+            await world.ledger.expire_due()
+            summary = await verify(database, CURRENCY, found.append)
+            assert (found, summary.open_holds) == ([], 0)
+        finally:
+            await world.close()
+            await database.close()
         check_file(path, world)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -315,6 +315,29 @@ async def test_a_large_request_that_hangs_up_lets_the_small_ones_pass(crowd: Cro
     assert crowd.admitted == ["half", "small"]
 
 
+class Drifting(TurnedClock):
+    """Time passes while we compute, too."""
+
+    def __call__(self) -> float:
+        self.time += 0.001
+        return self.time
+
+
+@pytest.mark.parametrize("early", range(30))
+async def test_time_that_passes_while_a_line_is_served_makes_it_miss_nothing(early: int) -> None:
+    clock = Drifting()
+    crowd = Crowd(clock)
+    await crowd.come("now", ask("a", rpm=1))
+    due = clock.time + 60
+    await crowd.come("b", ask("b", rpm=1))
+    # This one makes everybody be looked at, the moment before there is room.
+    await clock.turn(due - early * 0.0005 - clock.time)
+    await crowd.come("c", ask("c", own_rpm=1))
+    await clock.turn(1)
+    assert crowd.admitted[0] == "now"
+    assert set(crowd.admitted) == {"now", "b", "c"}
+
+
 class Telling(MemoryCounters):
     """Calls `then` in the turn of the loop after it has granted something."""
 

@@ -1,11 +1,16 @@
 """Goal: the admin API opens to its own tokens alone, answers at its own pace, and keeps a log of every change."""
 
+import asyncio
 import io
+import json
+import os
 import re
 from pathlib import Path
 
 import pytest
 
+from ownstudio.accounts.rules import Budget
+from ownstudio.core.money import NANOS
 from ownstudio.store.database import sqlite_url
 from ownstudio.web import admin as module
 from ownstudio.web.admin import ServerPages, places
@@ -49,6 +54,24 @@ def filled(path: str) -> str:
 def test_every_route_stands_on_its_page_and_no_other_does() -> None:
     written = re.findall(r"^\| `([A-Z]+) (/[^`?]*)`", PAGE.read_text("utf-8"), re.MULTILINE)
     assert sorted(written) == sorted(table())
+
+
+async def test_the_example_of_the_page_does_what_it_says(url: str, tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    async with administered(url) as admin:
+        home = tmp_path / ".local" / "share" / "ownstudio"
+        home.mkdir(parents=True)
+        (home / "admin-token").write_text(f"{admin.token}\n")
+        process = await asyncio.create_subprocess_exec(
+            *("sh", "-ec", example.replace("http://127.0.0.1:8000", admin.address)),
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        printed, _ = await asyncio.wait_for(process.communicate(), 30)
+        secret = json.loads(printed)["secret"]
+        holder = await admin.keyring.authenticate(secret)
+    assert (holder.name, holder.rules.models) == ("laptop", ("qwen-plus",))
+    assert holder.rules.budget == Budget(5 * NANOS, "month")
 
 
 async def test_without_a_token_every_path_is_401_whether_it_exists_or_not(url: str) -> None:
@@ -132,7 +155,7 @@ async def test_bodies_have_a_bound(url: str) -> None:
     async with administered(url) as admin:
         answer = await admin.ask("POST", "/accounts", data=io.BytesIO(b" " * (1024**2 + 1)))
         assert (answer.status, answer.code) == (413, "body_too_large")
-        for data in (b"{", b"\xff", b'{"id":"\\ud800"}', b"{} {}"):
+        for data in (b"{", b"\xff", b'{"id":"\\ud800"}', b'{"id":"x"} {}'):
             answer = await admin.ask("POST", "/accounts", data=data)
             assert (answer.status, answer.code) == (400, "invalid_body"), data[:10]
         assert (await admin.get("/accounts"))["data"][1:] == []

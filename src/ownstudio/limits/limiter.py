@@ -257,12 +257,16 @@ class Limiter:
         try:
             while line:
                 line.kicked.clear()
+                began = self._monotonic()
                 await self._pass(line)
                 if timer is not None:
                     timer.cancel()
-                now = self._monotonic()
-                waits = [head.ready_at - now for head in line.heads() if head.ready_at > now]
-                timer = self._later(min(waits), line.kicked.set) if waits else None
+                    timer = None
+                # Compared with when the pass began: what has become ready since was not ready when it was looked at.
+                ready = [head.ready_at for head in line.heads() if head.ready_at > began]
+                if ready:
+                    delay_s = max(0.0, min(ready) - self._monotonic())
+                    timer = self._later(delay_s, line.kicked.set)
                 if line:
                     await line.kicked.wait()
         finally:

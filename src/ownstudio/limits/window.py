@@ -57,7 +57,7 @@ class Window:
     def forget(self, now: int) -> None:
         """Drop what has left the window."""
         buckets = self._buckets
-        while buckets and buckets[0].last <= now - MINUTE:
+        while buckets and buckets[0].last < now - MINUTE:
             gone = buckets.popleft()
             self.requests -= gone.requests
             self.tokens -= gone.tokens
