@@ -215,3 +215,10 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         assert second.returncode == 1
         assert port in second.stderr
         assert "--port" in second.stderr
+
+
+def test_the_first_key_is_one_of_the_region_that_the_server_plays(tmp_path: Path):
+    with ServedInstance(tmp_path, environment={"OWNSTUDIO_REGIONS": "beijing"}) as served:
+        with openai.OpenAI(base_url=served.base_url, api_key=served.key) as client:
+            names = {model.id for model in client.models.list()}
+    assert "qwen2.5-coder-32b-instruct" in names

@@ -158,9 +158,9 @@ class Keyring:
 
         return _new(secret, row, made_workspace=await retried(attempt))
 
-    async def ensure_first_key(self, path: Path) -> NewKey | None:
+    async def ensure_first_key(self, path: Path, region: str = "local") -> NewKey | None:
         """Where there is no key at all, make one and write its secret to `path`, for its owner's eyes only."""
-        secret, row = self._draft("first key", DEFAULT_WORKSPACE, "local")
+        secret, row = self._draft("first key", DEFAULT_WORKSPACE, region)
 
         async def attempt() -> NewKey | None:
             async with self._database.transaction() as connection:

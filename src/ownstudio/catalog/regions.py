@@ -25,12 +25,14 @@ _ANYWHERE: Address = ("", 0)
 
 
 class RegionTable:
-    """The regions of one server, by address. `only` is the one that has every request, where there is no other."""
+    """The regions of one server, by address. `first` is the one that is named first; `only` the one that has every
+    request, where there is no other."""
 
     def __init__(self, regions: dict[Address, Region]) -> None:
         self._regions = regions
         self._rest = regions.get(_ANYWHERE)
         self.only = self._rest if len(regions) == 1 else None
+        self.first = next(iter(regions.values()))
 
     @classmethod
     def parse(cls, items: Sequence[str]) -> Self:

@@ -57,7 +57,7 @@ class Window:
     def forget(self, now: int) -> None:
         """Drop what has left the window."""
         buckets = self._buckets
-        while buckets and buckets[0].last < now - MINUTE:
+        while buckets and buckets[0].last <= now - MINUTE:
             gone = buckets.popleft()
             self.requests -= gone.requests
             self.tokens -= gone.tokens
@@ -67,7 +67,6 @@ class Window:
         if not self._buckets or self._buckets[-1].second != second:
             self._buckets.append(_Bucket(second, now))
         bucket = self._buckets[-1]
-        bucket.last = now
         bucket.requests += 1
         bucket.tokens += tokens
         self.requests += 1
