@@ -60,6 +60,9 @@ docs: $(VENV)/.serve  ## write the generated pages anew
 test-model: $(VENV)/.dev  ## how the bundled model does in the pages' tool loops
 	$(BIN)/python -m pytest -m model
 
+test-kills: $(VENV)/.dev  ## fifty kill -9 under load, then every bill checked; some four minutes
+	KILLS=50 $(BIN)/python -m pytest tests/app/test_kills.py
+
 test-families: $(VENV)/.dev  ## prompts against publishers' chat templates, FAMILY.jinja in TEMPLATES=directory
 	OWNSTUDIO_TEMPLATES="$(TEMPLATES)" $(BIN)/python -m pytest tests/qwen/publisher_templates.py
 
@@ -79,4 +82,4 @@ lock: $(VENV)/.dev  ## pin the dependencies anew
 clean:  ## remove what setup made
 	rm -rf $(VENV)
 
-.PHONY: test-families test-model help setup dev serve test test-sdks check fmt docs fuzz bench bench-litellm lock clean
+.PHONY: test-kills test-families test-model help setup dev serve test test-sdks check fmt docs fuzz bench bench-litellm lock clean

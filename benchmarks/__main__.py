@@ -12,7 +12,7 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import generation, latency, parsing, start, streams, throughput
+from benchmarks import generation, latency, ledger, parsing, start, streams, throughput
 from benchmarks.client import RequestFailed
 from benchmarks.figures import FULL, QUICK, Benchmark, Effort, Figure
 from benchmarks.machine import machine
@@ -23,6 +23,7 @@ BENCHMARKS = (
     Benchmark("requests", "requests on one core", throughput.steps, throughput.requests_per_second),
     Benchmark("chunks", "chunks on one core", throughput.steps, throughput.chunks_per_second),
     Benchmark("parser", "parser and stop matcher", parsing.steps, parsing.per_chunk),
+    Benchmark("ledger", "hold and settle", ledger.steps, ledger.hold_and_settle),
     Benchmark("latency", "added latency", latency.steps, latency.added_latency),
     Benchmark(
         "engine", "tokens and first tokens", generation.steps, generation.speed_and_first_token

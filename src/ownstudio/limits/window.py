@@ -67,6 +67,7 @@ class Window:
         if not self._buckets or self._buckets[-1].second != second:
             self._buckets.append(_Bucket(second, now))
         bucket = self._buckets[-1]
+        bucket.last = now
         bucket.requests += 1
         bucket.tokens += tokens
         self.requests += 1
