@@ -126,8 +126,7 @@ class Feeder:
         return chosen
 
     def drills(self, step: int) -> list[Rows]:
-        wanted = step < self.recipe.decay_from
-        return [self.drill.batch(step, self.recipe.drill_rows)] if wanted else []
+        return [self.drill.batch(step, self.recipe.drill_rows)]
 
 
 def answers_in(batches: list[Rows]) -> int:

@@ -26,7 +26,7 @@ from ownstudio.store.ledger import (
     Wanted,
     ledger_store,
 )
-from support.money import CURRENCY, FREE, PRICED, START, Clock, hold, put_prices
+from support.money import CURRENCY, FREE, PRICED, START, Clock, hold, put_prices, sql
 
 T = TypeVar("T")
 
@@ -700,6 +700,32 @@ async def test_what_is_due_expires_beside_the_server_also_after_the_store_was_aw
     await until(expired)
     running.cancel()
     await asyncio.wait([running])
+
+
+async def test_a_hold_that_cannot_be_read_keeps_no_other_from_expiring(
+    shaky: Shaky, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    held = [await shaky.ledger.hold(hold()) for _ in range(2)]
+    claims = sql(tmp_path / "o.db", "SELECT claims FROM holds")[0][0]
+    spoil = "UPDATE holds SET claims = ? WHERE receipt = ?"
+    sql(tmp_path / "o.db", spoil, "nonsense", held[0].hold.receipt)
+    shaky.clock.seconds += 600
+    assert await shaky.ledger.expire_due() == 1
+    assert f"the hold of {held[0].hold.receipt} cannot be read" in caplog.text
+    sql(tmp_path / "o.db", spoil, claims, held[0].hold.receipt)
+    assert await shaky.ledger.expire_due() == 1
+
+
+async def test_a_payment_that_nobody_waits_for_any_more_is_not_made(shaky: Shaky):
+    shaky.store.answering.clear()
+    first = asyncio.ensure_future(shaky.ledger.hold(hold()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await refused(ErrorKind.STORE_UNAVAILABLE, shaky.ledger.top_up("shop", 5))
+    await asyncio.wait([first])
+    shaky.store.answering.set()
+    await shaky.ledger.close()
+    assert (await shaky.ledger.balance("shop")).granted == 0
 
 
 async def test_prices_of_a_hold_stay_those_of_its_beginning(place: Place):

@@ -14,11 +14,10 @@ from ownstudio.limits import (
     Grant,
     MemoryCounters,
     Pace,
-    RedisCounters,
     Refusal,
     Room,
 )
-from support.servers import Redis
+from ownstudio.limits.redis import RedisCounters
 from support.turned_clock import TurnedClock
 
 MINUTE_ALONE = Pace(per_second=False)
@@ -230,9 +229,9 @@ async def test_no_correction_makes_room_that_was_never_there(
     grant = await taken(counters, ask(rpm=3, tpm=1000, tokens=100))
     for _ in range(3):
         await counters.put_back(grant, requests=1, tokens=100)
-    room = (await taken(counters, ask(rpm=3, tpm=1000, tokens=100))).tokens
-    assert room is not None
-    assert room.remaining == 900
+    grant = await taken(counters, ask(rpm=3, tpm=1000, tokens=100))
+    assert grant.requests == Room(3, 2, 60)
+    assert grant.tokens == Room(1000, 900, 60)
 
 
 async def test_a_withdrawal_is_as_if_nothing_had_been_asked(
@@ -368,7 +367,7 @@ class Admissions:
 
 
 @pytest.mark.parametrize("per_second", [False, True])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_64_tasks_never_pass_any_limit_in_any_60_seconds(
     counters: Counters, account: str, clock: TurnedClock, seed: int, per_second: bool
 ) -> None:
@@ -466,12 +465,12 @@ async def test_64_tasks_at_once_get_exactly_what_there_is(
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_memory_and_redis_give_the_same_answers(
-    redis: Redis, account: str, clock: TurnedClock, seed: int
+    connect: Callable[..., RedisCounters], account: str, clock: TurnedClock, seed: int
 ) -> None:
     """Any order of asks, corrections, withdrawals and pauses."""
     draw = random.Random(seed)
     memory = MemoryCounters(monotonic=clock)
-    shared = RedisCounters(redis.url, now=clock)
+    shared = connect(now=clock)
     running: list[tuple[Grant, Grant]] = []
     outcomes = set()
     for number in range(600):
@@ -503,5 +502,4 @@ async def test_memory_and_redis_give_the_same_answers(
             await shared.put_back(ended[1], requests=requests, tokens=tokens)
         if draw.random() < 0.2:
             await clock.turn(draw.choice((0.001, 0.05, 0.2, 0.7, 1, 6, 25, 61)))
-    await shared.close()
     assert outcomes == {"grant", "requests", "tokens", "burst", "concurrency"}

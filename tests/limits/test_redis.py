@@ -2,9 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from redis.asyncio import Redis as Client
@@ -16,9 +14,9 @@ from ownstudio.limits import (
     CountersDown,
     Grant,
     Pace,
-    RedisCounters,
     Refusal,
 )
+from ownstudio.limits.redis import RedisCounters
 from support.servers import Redis, free_port
 from support.turned_clock import TurnedClock
 
@@ -39,19 +37,6 @@ def ask(
         tokens=7,
         concurrency=None if at_once is None else Concurrency("key", at_once, 30),
     )
-
-
-@pytest.fixture
-async def connect(redis: Redis) -> AsyncIterator[Connect]:
-    """A gateway's counters, closed at the end however the test ends: uvloop hangs on connections that are not."""
-    async with AsyncExitStack() as stack:
-
-        def make(url: str = "", **options: Any) -> RedisCounters:
-            counters = RedisCounters(url or redis.url, **options)
-            stack.push_async_callback(counters.close)
-            return counters
-
-        yield make
 
 
 async def count(counters: RedisCounters, account: str) -> int:
@@ -98,16 +83,15 @@ async def test_everything_expires_and_lies_in_one_hash_slot(
     one = Ask("receipt", account, "key", caps, 5, Concurrency("key", 3, 30), "account:model")
     grant = await counters.take(one, pace)
     assert isinstance(grant, Grant)
-    client = Client.from_url(redis.url)
-    keys = [key.decode() async for key in client.scan_iter(f"*{account}*")]
-    assert len(keys) == 4
-    for key in keys:
-        assert f"{{{account}}}" in key
-        assert 0 < await client.ttl(key) <= 120
-    await counters.put_back(grant, requests=0, tokens=3)
-    for key in [key async for key in client.scan_iter(f"*{account}*")]:
-        assert 0 < await client.ttl(key) <= 120
-    await client.aclose()
+    async with Client.from_url(redis.url) as client:
+        keys = [key.decode() async for key in client.scan_iter(f"*{account}*")]
+        assert len(keys) == 4
+        for key in keys:
+            assert f"{{{account}}}" in key
+            assert 0 < await client.ttl(key) <= 120
+        await counters.put_back(grant, requests=0, tokens=3)
+        for key in [key async for key in client.scan_iter(f"*{account}*")]:
+            assert 0 < await client.ttl(key) <= 120
 
 
 async def test_a_clock_that_is_set_back_a_little_stands_still_and_a_lot_begins_anew(

@@ -19,10 +19,9 @@ from ownstudio.limits import (
     MemoryCounters,
     Pace,
     Policy,
-    RedisCounters,
     Refusal,
 )
-from support.servers import Redis
+from ownstudio.limits.redis import RedisCounters
 from support.turned_clock import TurnedClock, idle
 
 MINUTE_ALONE = Pace(per_second=False)
@@ -168,6 +167,25 @@ async def test_a_newcomer_overtakes_nobody_who_could_be_admitted(
     assert crowd.admitted == ["half"]
     await clock.turn(50)
     assert crowd.admitted == ["half", "large", "small"]
+
+
+async def test_whoever_is_refused_in_the_middle_is_not_overtaken_either(
+    clock: TurnedClock,
+) -> None:
+    crowd = Crowd(clock, wait_s=200)
+    await crowd.come("now", ask("z", tpm=100, tokens=100))
+    await crowd.come("first", ask("a", tpm=100, tokens=60))
+    await clock.turn(1)
+    await crowd.come("large", ask("b", tpm=100, tokens=80))
+    await crowd.come("small", ask("c", tpm=100, tokens=10))
+    await clock.turn(59)
+    assert crowd.admitted == ["now", "first"]
+    await crowd.limiter.settle(crowd.grants["first"], 20)
+    await idle()
+    assert crowd.admitted == ["now", "first", "large"]
+    await crowd.limiter.settle(crowd.grants["large"], 20)
+    await idle()
+    assert crowd.admitted == ["now", "first", "large", "small"]
 
 
 async def test_within_a_key_the_order_is_that_of_arrival(crowd: Crowd, clock: TurnedClock) -> None:
@@ -521,10 +539,11 @@ async def test_any_crowd_is_served_within_its_limits_and_leaves_nothing_behind(
     await crowd.limiter.close()
 
 
-async def test_over_redis_and_a_real_clock_too(redis: Redis, account: str) -> None:
+async def test_over_redis_and_a_real_clock_too(
+    connect: Callable[..., RedisCounters], account: str
+) -> None:
     """A request a second: three keys wait, take turns, and are told how long it took."""
-    counters = RedisCounters(redis.url)
-    limiter = Limiter(counters, Policy(Pace(per_second=True), wait_s=30))
+    limiter = Limiter(connect(), Policy(Pace(per_second=True), wait_s=30))
     order: list[str] = []
 
     async def work(turn: str) -> float:
@@ -536,7 +555,6 @@ async def test_over_redis_and_a_real_clock_too(redis: Redis, account: str) -> No
         waits = await asyncio.gather(*(work(turn) for turn in ("a", "b", "a")))
     finally:
         await limiter.close()
-        await counters.close()
     assert sorted(order) == ["a", "a", "b"]
     assert min(waits) == 0
     assert 1 < max(waits) < 20

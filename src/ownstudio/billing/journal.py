@@ -242,8 +242,6 @@ class _Draft:
 
     def _hold(self, op: HoldOp) -> Held | StudioError:
         hold = op.hold
-        if hold.suspended:
-            return arrearage(f"the account {hold.account} is suspended")
         free_tokens = 0
         if hold.free is not None:
             quota = self._funds[op.scopes[-1]]

@@ -15,7 +15,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Self
@@ -45,7 +45,9 @@ from ownstudio.store.database import ConflictError, Database
 from ownstudio.store.directory import StoreError
 from ownstudio.store.ledger import (
     Admission,
+    EntryRow,
     FundsRow,
+    HoldRow,
     LedgerStore,
     Wanted,
     ledger_store,
@@ -215,7 +217,10 @@ class Ledger:
                     due = await table.due_holds(connection, now, EXPIRE_AT_ONCE)
             except StoreError as error:
                 raise _unavailable(str(error)) from error
-            answers = [self._submit(expire_op(row, entry, now)) for row, entry in due]
+            answers = [self._submit(op, insists=False) for op in _expire_ops(due, now)]
+            for answer in answers:
+                # The first failure is told; it is that of all the others.
+                _forget(answer)
             wrote = [await self._bounded(answer) for answer in answers].count(True)
             expired += wrote
             if len(due) < EXPIRE_AT_ONCE or not wrote:
@@ -252,7 +257,7 @@ class Ledger:
             raise ValueError(f"an amount in range, and at most {NOTE_MAX} printable characters")
         receipt = f"{kind}-{secrets.token_hex(12)}"
         op = PayOp(receipt, kind, int(self._now()), account, amount, note)
-        await self._bounded(self._submit(op))
+        await self._bounded(self._submit(op, insists=False))
         return receipt
 
     def _submit(
@@ -346,6 +351,17 @@ class Ledger:
         if isinstance(result, Held):
             op = ReleaseOp(result, int(self._now()), "abandoned")
             _forget(self._submit(op))
+
+
+def _expire_ops(due: Sequence[tuple[HoldRow, EntryRow]], now: int) -> Iterator[Op]:
+    for row, entry in due:
+        try:
+            yield expire_op(row, entry, now)
+        except ValueError as error:
+            # Somebody wrote it by hand. `verify` names it too.
+            log.error(
+                "the hold of %s cannot be read, so it does not expire: %s", row.receipt, error
+            )
 
 
 def _wanted(ops: Sequence[Op]) -> Wanted:

@@ -213,6 +213,7 @@ local function take(window)
   end
   redis.call('HSET', window.key, 'at', whole(now), 'oldest', whole(window.oldest),
     'requests', whole(window.requests), 'tokens', whole(window.tokens))
+  redis.call('PEXPIRE', window.key, 2 * MINUTE / 1000)
 end
 
 if not worst then
