@@ -107,7 +107,7 @@ def limiter(clock: TurnedClock, policy: Policy | None = None) -> Limiter:
             ask(at_once=2),
             2,
             ErrorKind.CONCURRENCY_LIMITED,
-            "Too many requests in route. Please try again later.",
+            "Too many concurrent requests.",
             1,
             "key:one: 2 of 2 requests at once",
         ),

@@ -51,7 +51,7 @@ ERRORS: dict[ErrorKind, _Row] = {
     ErrorKind.REQUESTS_LIMITED: _Row("Throttling.RateQuota"),
     ErrorKind.TOKENS_LIMITED: _Row("Throttling.AllocationQuota"),
     ErrorKind.BURST_LIMITED: _Row("Throttling.BurstRate"),
-    ErrorKind.CONCURRENCY_LIMITED: _Row("Throttling"),
+    ErrorKind.CONCURRENCY_LIMITED: _Row("Throttling.Concurrency"),
     ErrorKind.INTERNAL: _Row("InternalError", prefix=_ALGORITHM),
     ErrorKind.ENGINE_FAILED: _Row("InternalError.Algo", prefix=_ALGORITHM),
     ErrorKind.TIMEOUT: _Row("RequestTimeOut"),

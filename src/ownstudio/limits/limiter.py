@@ -54,7 +54,7 @@ _WORDS: dict[Kind, tuple[ErrorKind, str]] = {
     ),
     "concurrency": (
         ErrorKind.CONCURRENCY_LIMITED,
-        "Too many requests in route. Please try again later.",
+        "Too many concurrent requests.",
     ),
 }
 

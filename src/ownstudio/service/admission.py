@@ -182,7 +182,8 @@ class Desk:
         for past in await self._ledger.recent(int(self._now()) - WINDOW_S):
             for owner, owner_id in _owners(past.account, past.workspace, past.key_id):
                 scope = _scope(owner, owner_id, past.region, past.model)
-                counters.restore(scope, past.at, 1, past.tokens)
+                # A whole second: the admission came after it began.
+                counters.restore(scope, past.at + 1, 1, past.tokens)
 
     def _bounds_of(self, principal: Principal, model: Model) -> Bounds:
         place = (principal.key_id, model.name)
