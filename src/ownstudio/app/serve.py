@@ -88,7 +88,7 @@ async def _serve(settings: Settings) -> int:
         gc.freeze()
         stop = asyncio.ensure_future(stopping.wait())
         await _first_of(running.started, stop)
-        print_banner(running.studio, _base_url(host, port), settings, directory.first_key)
+        print_banner(running.studio, _base_url(host, port), settings, directory)
         await stop
         await _drain(servers, running.studio, settings.server.shutdown_grace_s)
     return 0
