@@ -26,6 +26,7 @@ from ownstudio.core.events import Remark, Usage
 from ownstudio.limits.limiter import Limiter, LimitReached
 from ownstudio.limits.memory import MemoryCounters
 from ownstudio.limits.terms import Ask, Cap, Concurrency, Grant, Room
+from ownstudio.service.ending import Ending
 
 DAY_S = 86_400
 WINDOW_S = 61
@@ -148,10 +149,16 @@ class Desk:
         found = await self._cache.look(account, model.name, demand.prefix)
         return Ticket(visit, model, demand, found, grant, held)
 
-    async def settle(self, ticket: Ticket, usage: Usage, ending: str, engine_cached: int) -> None:
-        """Charge an answer. Raises StudioError where it cannot be put on the ledger: then it costs nothing."""
+    async def settle(
+        self, ticket: Ticket, usage: Usage, ending: Ending, engine_cached: int
+    ) -> None:
+        """Charge an answer. Raises StudioError where it cannot be put on the ledger: then it costs nothing.
+
+        Of a client that hung up nobody is told, so there the ledger may try again until it succeeds.
+        """
+        insist = ending is Ending.HANG_UP
         try:
-            amount = await self._ledger.settle(ticket.held, usage, ending)
+            amount = await self._ledger.settle(ticket.held, usage, ending.value, insist=insist)
         finally:
             await self._limiter.settle(ticket.grant, usage.total_tokens)
         prefix = ticket.demand.prefix
@@ -162,18 +169,18 @@ class Desk:
                 ticket.visit.receipt,
                 ticket.visit.principal.key_id,
                 ticket.model.name,
-                ending,
+                ending.value,
                 usage.prompt_tokens,
                 usage.completion_tokens,
                 amount,
                 explain(ticket.found, prefix, engine_cached).for_log,
             )
 
-    async def release(self, ticket: Ticket, ending: str) -> None:
+    async def release(self, ticket: Ticket, ending: Ending) -> None:
         """Take a ticket back for nothing. Never raises: without a ledger the hold expires by itself."""
         await self._limiter.settle(ticket.grant, 0)
         try:
-            await self._ledger.release(ticket.held, ending)
+            await self._ledger.release(ticket.held, ending.value)
         except StudioError as error:
             logger.warning("%s is held until it expires: %s", ticket.visit.receipt, error.detail)
 

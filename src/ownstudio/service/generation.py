@@ -118,10 +118,10 @@ class Generation:
         usage = self._usage()
         # Whoever leaves before the first token has had nothing.
         if ending not in CHARGED or (ending is Ending.HANG_UP and not usage.completion_tokens):
-            await self._desk.release(self._ticket, ending.value)
+            await self._desk.release(self._ticket, ending)
         else:
             cached = self._engine_cached()
-            await self._desk.settle(self._ticket, usage, ending.value, cached)
+            await self._desk.settle(self._ticket, usage, ending, cached)
 
     async def _run(self) -> AsyncGenerator[list[Event], None]:
         request = await self._engine_request()
