@@ -142,11 +142,12 @@ class Desk:
             error.remarks = tuple(_limit_remarks(refusal.requests, refusal.tokens))
             raise
         try:
+            found = await self._cache.look(account, model.name, demand.prefix)
+            # Last, since nothing that may be interrupted must come between a hold and its ticket.
             held = await self._ledger.hold(self._hold(visit, model, demand, bounds))
         except BaseException:
             await self._limiter.withdraw(grant)
             raise
-        found = await self._cache.look(account, model.name, demand.prefix)
         return Ticket(visit, model, demand, found, grant, held)
 
     async def settle(
