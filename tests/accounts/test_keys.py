@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from accounts.conftest import Clock
-from ownstudio.accounts import changes
 from ownstudio.accounts import keys as module
 from ownstudio.accounts.changes import Missing
 from ownstudio.accounts.directory import Directory
@@ -19,7 +18,7 @@ from ownstudio.accounts.keys import EAGER_S, FRESH_S, Keyring, hash_secret
 from ownstudio.accounts.principal import Account, Workspace
 from ownstudio.accounts.rules import UNBOUND, Limit, Rules
 from ownstudio.core.errors import ErrorKind, StudioError
-from ownstudio.store.database import ConflictError, Database, sqlite_url
+from ownstudio.store.database import CONFLICT_TRIES, ConflictError, Database, sqlite_url
 from ownstudio.store.directory import StoreError
 
 
@@ -252,7 +251,7 @@ async def test_a_conflict_with_another_writer_is_tried_again(
 
     monkeypatch.setattr(module.table, "next_revision", sometimes_stale)
     assert (await keyring.create()).id
-    stale += [1] * changes.CONFLICT_TRIES
+    stale += [1] * CONFLICT_TRIES
     with pytest.raises(ConflictError):
         await keyring.create()
     assert len(await keyring.list()) == 2

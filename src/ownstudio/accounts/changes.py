@@ -2,8 +2,8 @@
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
-from typing import Literal, TypeVar
+from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
@@ -15,14 +15,10 @@ from ownstudio.accounts.rules import (
     check_model_name,
     check_rules,
 )
-from ownstudio.store.database import ConflictError
 
 NAME_MAX = 128
 # On PostgreSQL all who change a table at once get the same number; one wins, so that a writer may lose as often as
 # there are others.
-CONFLICT_TRIES = 20
-
-T = TypeVar("T")
 
 # New rules, or how to make them from those in force: the latter reads and writes in one transaction.
 RulesChange = Rules | Callable[[Rules], Rules]
@@ -99,13 +95,3 @@ def read_models(stored: str, owner: str) -> frozenset[str]:
     except ValueError as error:
         log.error("the models of %s cannot be read, so they are all: %s", owner, error)
         return frozenset({EVERY_MODEL})
-
-
-async def retried(attempt: Callable[[], Awaitable[T]]) -> T:
-    """Run a whole transaction, and again where another changed the same table at the same time."""
-    for _ in range(CONFLICT_TRIES - 1):
-        try:
-            return await attempt()
-        except ConflictError:
-            continue
-    return await attempt()

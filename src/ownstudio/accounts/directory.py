@@ -17,14 +17,13 @@ from ownstudio.accounts.changes import (
     check_name,
     read_models,
     read_rules,
-    retried,
     written_models,
     written_rules,
 )
 from ownstudio.accounts.principal import DEFAULT_ACCOUNT, Account, Workspace
 from ownstudio.accounts.rules import UNBOUND, Rules
 from ownstudio.store import accounts as table
-from ownstudio.store.database import Database
+from ownstudio.store.database import Database, retried
 
 
 class Directory:

@@ -28,7 +28,6 @@ from ownstudio.accounts.changes import (
     check_id,
     check_name,
     read_rules,
-    retried,
     written_rules,
 )
 from ownstudio.accounts.holders import Held, Holders
@@ -37,7 +36,7 @@ from ownstudio.accounts.rules import UNBOUND, Rules
 from ownstudio.core.errors import ErrorKind, StudioError
 from ownstudio.store import accounts as account_table
 from ownstudio.store import keys as table
-from ownstudio.store.database import Database
+from ownstudio.store.database import Database, retried
 from ownstudio.store.directory import StoreError, write_private
 
 FRESH_S = 0.5

@@ -8,9 +8,8 @@ version publishes something else; a price that the operator imported is never re
 import math
 import time
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -20,7 +19,7 @@ from ownstudio.catalog.terms import REGIONS
 from ownstudio.core.money import NANOS
 from ownstudio.settings.tree import SettingsError
 from ownstudio.store import prices as table
-from ownstudio.store.database import ConflictError, Database
+from ownstudio.store.database import Database, retried
 from ownstudio.store.directory import StoreError
 
 # The row of all models of a region that have none of their own.
@@ -33,12 +32,9 @@ PRICE_MAX = 10**6 * NANOS
 
 MODEL_MAX = 128
 NOTE_MAX = 48
-CONFLICT_TRIES = 5
 
 _CATALOGUE = "catalogue"
 _IMPORT = "import"
-
-T = TypeVar("T")
 
 
 class Terms(Struct, frozen=True):
@@ -340,7 +336,7 @@ class PriceBook:
                     await table.insert_prices(connection, rows)
             return rows
 
-        rows = await _retried(attempt)
+        rows = await retried(attempt)
         self._take_in(rows)
         return [self._prices[row.id] for row in rows]
 
@@ -351,12 +347,3 @@ def _price(row: table.PriceRow) -> Price:
     except msgspec.ValidationError as error:
         raise StoreError(f"price {row.id} in the database cannot be read: {error}") from error
     return Price(row.id, row.model, row.region, row.effective_from, row.currency, terms)
-
-
-async def _retried(attempt: Callable[[], Awaitable[T]]) -> T:
-    for _ in range(CONFLICT_TRIES - 1):
-        try:
-            return await attempt()
-        except ConflictError:
-            continue
-    return await attempt()

@@ -6,10 +6,10 @@ half-way because another process wrote first. Exceptions of the driver leave thi
 """
 
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection, event, inspect, text
 from sqlalchemy.engine import URL, make_url
@@ -23,9 +23,12 @@ BUSY_TIMEOUT_S = 5.0
 POOL_SIZE = 4
 WAL_TRIES = 40
 WAL_RETRY_S = 0.05
+CONFLICT_TRIES = 20
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _READ_ONLY = "ownstudio_read_only"
+
+T = TypeVar("T")
 
 
 class ConflictError(StoreError):
@@ -87,6 +90,16 @@ class Database:
 
         async with self.transaction() as connection:
             await connection.run_sync(upgrade)
+
+
+async def retried(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Run a whole transaction, and again where another changed the same table at the same time."""
+    for _ in range(CONFLICT_TRIES - 1):
+        try:
+            return await attempt()
+        except ConflictError:
+            continue
+    return await attempt()
 
 
 def sqlite_url(path: Path) -> str:
