@@ -184,6 +184,20 @@ async def test_tokens_are_reserved_before_and_corrected_after() -> None:
     assert ("x-ratelimit-remaining-tokens", str(150 - 12 - 111)) in events[0].remarks
 
 
+async def test_an_answer_that_may_be_longer_than_the_minute_has_tokens_passes_alone() -> None:
+    who = principal(key=Rules(limits={"*": Limit(tokens_per_minute=50)}))
+    front = desk(policy=UNHURRIED)
+    begun = run(front, text_chunks("Hel", "lo")[:1], Stall(), who=visit(who))
+    async with aclosing(begun.events()) as batches:
+        await anext(batches)
+        failure = await refused(run(front, text_chunks("a"), who=visit(who)))
+        assert failure.kind is ErrorKind.TOKENS_LIMITED
+        assert failure.retry_after is not None
+    long = chat("word " * 100, max_tokens=1)
+    failure = await refused(run(front, text_chunks("a"), who=visit(who), request=long))
+    assert failure.retry_after is None, "a prompt that never passes is told to come back"
+
+
 async def test_the_published_limit_holds_where_the_account_has_none_of_its_own() -> None:
     offer = Offer("singapore", requests_per_minute=1)
     model = msgspec.structs.replace(MODEL, offers=(offer,))

@@ -74,6 +74,7 @@ class Bounds(Struct, frozen=True):
 
     principal: Principal
     caps: tuple[Cap, ...]
+    tokens_per_minute: int | None
     concurrency: Concurrency | None
     surge_scope: str
     budgets: tuple[BudgetClaim, ...]
@@ -132,7 +133,7 @@ class Desk:
                     account=account,
                     turn=visit.principal.key_id,
                     caps=bounds.caps,
-                    tokens=demand.tokens_max,
+                    tokens=_reserved_tokens(demand, bounds.tokens_per_minute),
                     concurrency=bounds.concurrency,
                     surge_scope=bounds.surge_scope,
                 )
@@ -225,6 +226,9 @@ class Desk:
         return Bounds(
             principal=principal,
             caps=tuple(caps),
+            tokens_per_minute=min(
+                (cap.tokens_per_minute for cap in caps if cap.tokens_per_minute), default=None
+            ),
             concurrency=None
             if at_once is None
             else Concurrency(f"key:{principal.key_id}", at_once, self._terms.hold_s),
@@ -271,6 +275,20 @@ class Desk:
 
 def _published_limit(offer: Offer) -> Limit:
     return Limit(offer.requests_per_minute, offer.tokens_per_minute)
+
+
+def _reserved_tokens(demand: Demand, tokens_per_minute: int | None) -> int:
+    """What is reserved of the tokens of a minute: the most that may be used, but no more than there are.
+
+    Else a client that leaves `max_tokens` to the model, whose most is often beyond a whole minute's, would never pass.
+    It passes when nothing else has; a prompt that is too long by itself does not.
+    """
+    most = demand.tokens_max
+    return (
+        most
+        if tokens_per_minute is None
+        else max(min(most, tokens_per_minute), demand.prefix.tokens)
+    )
 
 
 def _owners(account: str, workspace: str, key_id: str) -> tuple[tuple[BudgetOwner, str], ...]:
