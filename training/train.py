@@ -126,7 +126,8 @@ class Feeder:
         return chosen
 
     def drills(self, step: int) -> list[Rows]:
-        return [self.drill.batch(step, self.recipe.drill_rows)]
+        wanted = step < self.recipe.drilled_to
+        return [self.drill.batch(step, self.recipe.drill_rows)] if wanted else []
 
 
 def answers_in(batches: list[Rows]) -> int:
