@@ -61,7 +61,7 @@ def test_a_minute_is_a_minute_also_across_a_restart(tmp_path: Path):
 
 def test_refusals_are_those_of_the_real_service_in_both_dialects(tmp_path: Path):
     with ServedInstance(tmp_path, environment={"OWNSTUDIO_LIMITS__PER_SECOND": "false"}) as served:
-        requests, tokens = make_key(served, "--rpm", "1"), make_key(served, "--tpm", "10")
+        requests, tokens = make_key(served, "--rpm", "1"), make_key(served, "--tpm", "5")
         chat, native = f"{served.base_url}/chat/completions", served.native_base_url + NATIVE_PATH
         assert post(chat, requests, OPENAI)[0] == 200
         status, told, headers = post(chat, requests, OPENAI)
