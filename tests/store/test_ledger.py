@@ -3,6 +3,8 @@
 import asyncio
 import resource
 import signal
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 from ownstudio.store import database as database_module
 from ownstudio.store import ledger as module
+from ownstudio.store import ledger_sqlite
 from ownstudio.store.database import ConflictError, Database, sqlite_url
 from ownstudio.store.directory import StoreError
 from ownstudio.store.ledger import (
@@ -262,6 +265,44 @@ async def test_a_locked_file_is_a_store_error_and_works_once_it_is_free(
     assert not isinstance(failure.value, ConflictError)
     await write(file_store, Changes([entry("r")]))
     await database.close()
+
+
+async def test_nobody_waits_with_a_change_that_waits_for_a_lock(
+    file_store: LedgerStore, tmp_path: Path
+):
+    database = await Database.open(sqlite_url(tmp_path / "o.db"))
+    async with database.transaction():
+        begun = time.monotonic()
+        writing = file_store.commit(Wanted(()), lambda _: (None, Changes([entry("first")])))
+        later = file_store.commit(Wanted(()), lambda _: (None, Changes([entry("second")])))
+        assert time.monotonic() - begun < 1
+        await asyncio.sleep(0.01)
+        assert not writing.done()
+    await asyncio.gather(writing, later)
+    assert sql(tmp_path / "o.db", "SELECT receipt FROM entries ORDER BY seq") == [
+        ("first",),
+        ("second",),
+    ]
+    await database.close()
+
+
+async def test_after_a_slow_change_the_next_ones_are_made_in_the_thread(
+    file_store: LedgerStore, monkeypatch: pytest.MonkeyPatch
+):
+    threads: list[str] = []
+
+    async def change() -> None:
+        def decide(_: Seen) -> tuple[None, Changes]:
+            threads.append(threading.current_thread().name)
+            return None, Changes()
+
+        await file_store.commit(Wanted(()), decide)
+
+    await change()
+    monkeypatch.setattr(ledger_sqlite, "SLOW_S", 0)
+    await change()
+    await change()
+    assert threads == ["MainThread", "MainThread", "ledger"]
 
 
 async def test_a_file_that_is_gone_is_a_store_error_and_no_new_database(

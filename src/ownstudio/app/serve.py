@@ -294,6 +294,8 @@ async def _idle(studio: Studio, wait_s: float) -> bool:
 
 
 def _configure_logging(settings: Settings) -> None:
+    # Nothing that is written tells them, and to find them out costs as much as the line itself.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(
         level=settings.log.level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
