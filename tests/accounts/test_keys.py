@@ -297,6 +297,7 @@ async def test_a_key_is_made_with_its_rules_and_its_end(keyring: Keyring, clock:
     end = int(clock.seconds) + 60
     new = await keyring.create("n", "w", "eu", end, rules)
     assert (await keyring.authenticate(new.secret)).rules == rules
+    await keyring.close()  # its use is noted
     listed = await keyring.get(new.id)
     assert (listed.rules, listed.expires_at, listed.disabled_at) == (rules, end, None)
     for impossible in (
