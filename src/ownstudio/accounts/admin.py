@@ -25,7 +25,7 @@ from ownstudio.accounts.keys import EAGER_S, FRESH_S, SECRET_BYTES, SECRET_MAX, 
 from ownstudio.core.errors import ErrorKind, StudioError
 from ownstudio.store import administration as table
 from ownstudio.store.database import ConflictError, Database
-from ownstudio.store.directory import StoreError, write_private
+from ownstudio.store.directory import StoreError, write_first_secret
 
 TOKEN_PREFIX = "adm-"
 # Whoever makes the first token takes this id, so that of two servers that start at once on one database one does.
@@ -99,7 +99,7 @@ class AdminTokens:
                 await table.insert_token(connection, self._row(new))
                 # Before the commit: a crash between the two leaves a file that the next start replaces, and never a
                 # token whose secret nobody has.
-                _write_secret(path, new.secret)
+                write_first_secret(path, new.secret, "first admin token")
         except ConflictError:
             # Another server made it in the same moment, and wrote it where it could.
             return None
@@ -267,12 +267,3 @@ def _entry(row: table.AuditRow) -> AuditEntry:
 
 def _draft(token_id: str) -> NewToken:
     return NewToken(token_id, TOKEN_PREFIX + secrets.token_urlsafe(SECRET_BYTES))
-
-
-def _write_secret(path: Path, secret: str) -> None:
-    try:
-        write_private(path, f"{secret}\n")
-    except OSError as error:
-        raise StoreError(
-            f"the first admin token cannot be written to {path}: {error.strerror or error}"
-        ) from None

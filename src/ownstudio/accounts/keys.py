@@ -37,7 +37,7 @@ from ownstudio.core.errors import ErrorKind, StudioError
 from ownstudio.store import accounts as account_table
 from ownstudio.store import keys as table
 from ownstudio.store.database import Database, retried
-from ownstudio.store.directory import StoreError, write_private
+from ownstudio.store.directory import StoreError, write_first_secret
 
 FRESH_S = 0.5
 EAGER_S = 0.05
@@ -171,7 +171,7 @@ class Keyring:
                 await table.insert_key(connection, replace(row, revision=1))
                 # Before the commit: a crash between the two leaves a file that the next start replaces, and never a
                 # key whose secret nobody has.
-                _write_secret(path, secret)
+                write_first_secret(path, secret, "first key")
             return _new(secret, row)
 
         return await retried(attempt)
@@ -389,12 +389,3 @@ def _info(row: table.KeyRow) -> KeyInfo:
         last_used_at=row.last_used_at,
         rules=read_rules(row.rules, row.id),
     )
-
-
-def _write_secret(path: Path, secret: str) -> None:
-    try:
-        write_private(path, f"{secret}\n")
-    except OSError as error:
-        raise StoreError(
-            f"the first key cannot be written to {path}: {error.strerror or error}"
-        ) from None

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from ownstudio.app.beside import beside
 from ownstudio.billing.ledger import Ledger
 from ownstudio.billing.prices import PriceBook, published_prices
 from ownstudio.catalog import Model
@@ -16,7 +17,7 @@ from ownstudio.limits.memory import MemoryCounters
 from ownstudio.limits.terms import Counters, Pace
 from ownstudio.service.admission import Desk, DeskTerms
 from ownstudio.settings import Settings, SettingsError
-from ownstudio.store.database import Database, sqlite_url
+from ownstudio.store.database import Database, database_url
 from ownstudio.store.directory import DataDirectory, StoreError
 
 logger = logging.getLogger(__name__)
@@ -25,20 +26,16 @@ logger = logging.getLogger(__name__)
 PRICES_FRESH_S = 1.0
 
 
-def database_url(settings: Settings) -> str:
-    return settings.database_url or sqlite_url(DataDirectory(settings.data).database)
-
-
 @asynccontextmanager
 async def opened_ledger(settings: Settings, database: Database) -> AsyncGenerator[Ledger, None]:
     """The ledger, with what runs beside it."""
-    ledger = Ledger.open(database, database_url(settings))
-    running = asyncio.ensure_future(ledger.run())
+    ledger = Ledger.open(
+        database, database_url(settings.database_url, DataDirectory(settings.data))
+    )
     try:
-        yield ledger
+        async with beside(ledger.run()):
+            yield ledger
     finally:
-        running.cancel()
-        await asyncio.wait([running])
         await ledger.close()
 
 
@@ -50,12 +47,8 @@ async def opened_book(
     billing = settings.billing
     book = PriceBook(database, billing.currency)
     await book.load(published_prices(models, billing.currency, billing.local_prices))
-    refreshing = asyncio.ensure_future(_refresh(book))
-    try:
+    async with beside(_refresh(book)):
         yield book
-    finally:
-        refreshing.cancel()
-        await asyncio.wait([refreshing])
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ import resource
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,15 @@ from ownstudio.accounts.admin import AdminTokens, AuditLog
 from ownstudio.accounts.directory import Directory
 from ownstudio.accounts.keys import Keyring
 from ownstudio.app.banner import print_banner
+from ownstudio.app.beside import beside, ended
 from ownstudio.app.build import Built, build_deployment
-from ownstudio.app.desk import database_url, opened_book, opened_desk, opened_ledger
+from ownstudio.app.desk import opened_book, opened_desk, opened_ledger
 from ownstudio.catalog import load_catalog
 from ownstudio.catalog.regions import RegionTable
 from ownstudio.metrics import Metrics
 from ownstudio.service.studio import Studio
 from ownstudio.settings import Loaded, Settings, SettingsError
-from ownstudio.store.database import Database
+from ownstudio.store.database import Database, database_url
 from ownstudio.store.directory import DataDirectory, StoreError
 from ownstudio.web.admin import admin_area
 from ownstudio.web.admin_accounts import AccountPages
@@ -119,7 +120,7 @@ async def _open(
             catalog = load_catalog([one.routes for one in built])
         except ValueError as error:
             raise SettingsError(f"deployments: {error}") from None
-        database = await Database.open(database_url(settings))
+        database = await Database.open(database_url(settings.database_url, directory))
         stack.push_async_callback(database.close)
         keyring = Keyring(database)
         stack.push_async_callback(keyring.close)
@@ -144,7 +145,7 @@ async def _open(
             stall_s=STALL_S,
         )
         stack.push_async_callback(replays.close)
-        await enter(_beside(replays.purge()))
+        await enter(beside(replays.purge()))
         admin = None
         if settings.admin.enabled:
             tokens = AdminTokens(database)
@@ -160,9 +161,9 @@ async def _open(
             )
         delivery = Delivery(streams, replays, server.body_max_bytes)
         application = gateway(studio, keyring, metrics, delivery, regions, admin)
-        await enter(_beside(streams.run()))
+        await enter(beside(streams.run()))
         starting = asyncio.gather(*(one.starting for one in built if one.starting is not None))
-        stack.push_async_callback(_ended, starting)
+        stack.push_async_callback(ended, starting)
         yield Running(application, studio, starting)
 
 
@@ -182,21 +183,6 @@ async def _deployments(settings: Settings) -> AsyncGenerator[list[Built], None]:
             await asyncio.gather(
                 *(one.deployment.engine.close() for one in built if one.deployment is not None)
             )
-
-
-@asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None, None]:
-    """Does `work`, which has no end of its own, for as long as the block lasts."""
-    task = asyncio.ensure_future(work)
-    try:
-        yield
-    finally:
-        await _ended(task)
-
-
-async def _ended(task: asyncio.Future[Any]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
 
 
 async def _first_of(*futures: asyncio.Future[Any]) -> None:

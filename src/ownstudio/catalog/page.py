@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from ownstudio.catalog.reading import Entry, read_entries
-from ownstudio.catalog.rows import NANOS
 from ownstudio.catalog.terms import Offer, PriceTier
+from ownstudio.core.money import show_amount
 
 NOT_PUBLISHED = "not published"
 
@@ -230,11 +230,7 @@ def _tier_row(entry: Entry, offer: Offer, tier: PriceTier | None, lower: int) ->
 
 
 def _price(nanos: int, currency: str) -> str:
-    if nanos == 0:
-        return "free"
-    whole, rest = divmod(nanos, NANOS)
-    decimals = f"{rest:09d}".rstrip("0")
-    return f"{currency} {whole}" + (f".{decimals}" if decimals else "")
+    return show_amount(nanos, currency) if nanos else "free"
 
 
 def _cache(entry: Entry) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from ownstudio.catalog.terms import PriceTier, Region, ThinkingMode
+from ownstudio.core.money import NANOS
 from ownstudio.core.request import Sampling
 
 Family = Literal[
@@ -28,7 +29,6 @@ Family = Literal[
 ]
 Feature = Literal["tools", "partial", "json", "json_word"]
 
-NANOS = 10**9
 PRICE_MAX = 10**6
 
 Count = Annotated[int, Meta(ge=1, le=2**40)]

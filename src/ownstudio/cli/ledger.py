@@ -134,14 +134,14 @@ def pay(
         from ownstudio.billing.ledger import Ledger  # noqa: PLC0415
         from ownstudio.core.errors import StudioError  # noqa: PLC0415
         from ownstudio.store.accounts import account as find  # noqa: PLC0415
-        from ownstudio.store.database import sqlite_url  # noqa: PLC0415
+        from ownstudio.store.database import database_url  # noqa: PLC0415
         from ownstudio.store.directory import DataDirectory  # noqa: PLC0415
 
         nanos = parse_amount(amount)
         async with database.snapshot() as connection:
             if await find(connection, account) is None:
                 raise Missing("account", f"there is no account {account}")
-        url = settings.database_url or sqlite_url(DataDirectory(settings.data).database)
+        url = database_url(settings.database_url, DataDirectory(settings.data))
         ledger = Ledger.open(database, url)
         try:
             async with AuditLog(database).change(COMMAND_LINE, "account.pay", account) as change:

@@ -19,13 +19,13 @@ def migrate(config: ConfigOption = None, data: DataOption = None) -> None:
     settings = load(config, data=data).settings
     import asyncio  # noqa: PLC0415
 
-    from ownstudio.store.database import Database, sqlite_url  # noqa: PLC0415
+    from ownstudio.store.database import Database, database_url  # noqa: PLC0415
     from ownstudio.store.directory import DataDirectory  # noqa: PLC0415
 
     async def run() -> tuple[str | None, str | None]:
         directory = DataDirectory(settings.data)
         directory.prepare()
-        url = settings.database_url or sqlite_url(directory.database)
+        url = database_url(settings.database_url, directory)
         before = await Database.version(url)
         await (await Database.open(url)).close()
         return before, await Database.version(url)

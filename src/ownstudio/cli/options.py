@@ -64,21 +64,19 @@ class StoreOptions:
         import asyncio  # noqa: PLC0415
 
         from ownstudio.accounts.changes import Missing  # noqa: PLC0415
-        from ownstudio.store.database import Database, sqlite_url  # noqa: PLC0415
+        from ownstudio.store.database import opened  # noqa: PLC0415
         from ownstudio.store.directory import DataDirectory  # noqa: PLC0415
 
         async def run() -> T:
-            directory = DataDirectory(settings.data)
-            directory.prepare()
-            database = await Database.open(settings.database_url or sqlite_url(directory.database))
-            try:
-                return await act(database)
-            except Missing as error:
-                fail(f"{error}; `ownstudio {error.what} list` shows every {error.what} by its ID")
-            except ValueError as error:
-                fail(str(error), status=USAGE)
-            finally:
-                await database.close()
+            async with opened(settings.database_url, DataDirectory(settings.data)) as database:
+                try:
+                    return await act(database)
+                except Missing as error:
+                    fail(
+                        f"{error}; `ownstudio {error.what} list` shows every {error.what} by its ID"
+                    )
+                except ValueError as error:
+                    fail(str(error), status=USAGE)
 
         with failing_plainly():
             return asyncio.run(run())

@@ -166,23 +166,18 @@ def _with_book(settings: "Settings", act: Callable[["PriceBook"], Awaitable[T]])
     from ownstudio.billing.prices import PriceBook, published_prices  # noqa: PLC0415
     from ownstudio.catalog import read_entries  # noqa: PLC0415
     from ownstudio.settings import SettingsError  # noqa: PLC0415
-    from ownstudio.store.database import Database, sqlite_url  # noqa: PLC0415
+    from ownstudio.store.database import opened  # noqa: PLC0415
     from ownstudio.store.directory import DataDirectory  # noqa: PLC0415
 
     billing = settings.billing
 
     async def run() -> T:
-        directory = DataDirectory(settings.data)
-        directory.prepare()
-        database = await Database.open(settings.database_url or sqlite_url(directory.database))
-        try:
+        async with opened(settings.database_url, DataDirectory(settings.data)) as database:
             book = PriceBook(database, billing.currency)
             await book.load(
                 published_prices(read_entries().values(), billing.currency, billing.local_prices)
             )
             return await act(book)
-        finally:
-            await database.close()
 
     with failing_plainly():
         try:

@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from ownstudio.store.directory import StoreError, create_private
+from ownstudio.store.directory import DataDirectory, StoreError, create_private
 from ownstudio.store.schema import SCHEMA_VERSION
 
 BUSY_TIMEOUT_S = 5.0
@@ -100,6 +100,22 @@ async def retried(attempt: Callable[[], Awaitable[T]]) -> T:
         except ConflictError:
             continue
     return await attempt()
+
+
+def database_url(configured: str, directory: DataDirectory) -> str:
+    """The URL that the settings give, or else that of the file in the data directory."""
+    return configured or sqlite_url(directory.database)
+
+
+@asynccontextmanager
+async def opened(configured: str, directory: DataDirectory) -> AsyncGenerator[Database, None]:
+    """The database that the settings name, made where there is none. Raises StoreError."""
+    directory.prepare()
+    database = await Database.open(database_url(configured, directory))
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 def sqlite_url(path: Path) -> str:

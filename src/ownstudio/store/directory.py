@@ -43,6 +43,16 @@ def create_private(path: Path) -> None:
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY, PRIVATE_FILE))
 
 
+def write_first_secret(path: Path, secret: str, what: str) -> None:
+    """Put a secret where its owner alone can read it. Raises StoreError, saying `what` could not be written."""
+    try:
+        write_private(path, f"{secret}\n")
+    except OSError as error:
+        raise StoreError(
+            f"the {what} cannot be written to {path}: {error.strerror or error}"
+        ) from None
+
+
 def write_private(path: Path, text: str) -> None:
     """Put a file in place whole, so that no reader sees half of it and no other user ever sees it."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")

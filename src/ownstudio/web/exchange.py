@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
+from typing import TypeVar
 
 from msgspec import Struct
 from starlette.types import Receive, Scope, Send
@@ -20,11 +21,13 @@ from ownstudio.core.errors import ErrorKind, StudioError
 logger = logging.getLogger(__name__)
 
 Header = tuple[bytes, bytes]
+T = TypeVar("T")
 
 JSON: Header = (b"content-type", b"application/json")
 EVENT_STREAM: Header = (b"content-type", b"text/event-stream;charset=UTF-8")
 KEEP_ALIVE_COMMENT = b": keep-alive\n\n"
 TICK_S = 1.0
+LARGE_BODY_BYTES = 256 * 1024
 BODY_S_MAX = 60.0
 
 
@@ -201,3 +204,11 @@ def _too_large(bytes_max: int) -> StudioError:
     return StudioError(
         ErrorKind.BODY_TOO_LARGE, f"The request body must not be larger than {bytes_max} bytes."
     )
+
+
+async def read_aside(size: int, reading: Callable[[], T]) -> T:
+    """What `reading` a body of `size` bytes gives.
+
+    One that is made to be slow to read holds up a thread, not everybody else's streams.
+    """
+    return await asyncio.to_thread(reading) if size > LARGE_BODY_BYTES else reading()

@@ -1,6 +1,5 @@
 """The one endpoint that generates: body, request, events, answer. Which dialect it speaks is a row of the table."""
 
-import asyncio
 from contextlib import aclosing
 from itertools import chain
 from time import time
@@ -13,12 +12,11 @@ from ownstudio.core.events import Event, Started, collect
 from ownstudio.dialects import Call, Dialect, Identity
 from ownstudio.service.admission import Visit
 from ownstudio.service.studio import Studio
-from ownstudio.web.exchange import EVENT_STREAM, JSON, Exchange, Header, OpenStreams
+from ownstudio.web.exchange import EVENT_STREAM, JSON, Exchange, Header, OpenStreams, read_aside
 from ownstudio.web.gateway import EXCHANGE, internal_error, remark_headers
 from ownstudio.web.regions import CALLER, Caller
 from ownstudio.web.replay import Replays, idempotency_key
 
-LARGE_BODY_BYTES = 256 * 1024
 CACHE_DEBUG = b"x-ownstudio-cache-debug"
 # A proxy that buffers would hold a stream back until it ends.
 UNBUFFERED: tuple[Header, ...] = (
@@ -50,11 +48,7 @@ class Generate:
         caller: Caller = scope[CALLER]
         key = idempotency_key(exchange)
         body = await exchange.body(self._delivery.body_bytes_max)
-        if len(body) > LARGE_BODY_BYTES:
-            # A body made to be slow to read holds up a thread, not everybody else's streams.
-            call = await asyncio.to_thread(self._dialect.parse, body, caller.resolve)
-        else:
-            call = self._dialect.parse(body, caller.resolve)
+        call = await read_aside(len(body), lambda: self._dialect.parse(body, caller.resolve))
         visit = Visit(
             caller.principal,
             exchange.request_id,

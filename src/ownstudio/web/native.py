@@ -22,9 +22,9 @@ from ownstudio.service.deployment import Deployment
 from ownstudio.service.generation import LARGE_PROMPT_CHARACTERS, unavailable
 from ownstudio.service.plan import check_length
 from ownstudio.service.studio import Studio
-from ownstudio.web.exchange import JSON, Exchange
+from ownstudio.web.exchange import JSON, Exchange, read_aside
 from ownstudio.web.gateway import EXCHANGE
-from ownstudio.web.generate import LARGE_BODY_BYTES, Generate
+from ownstudio.web.generate import Generate
 from ownstudio.web.regions import CALLER, Caller
 
 SERVICES = "/services/"
@@ -162,10 +162,7 @@ class Count:
         exchange: Exchange = scope[EXCHANGE]
         body = await exchange.body(self._body_bytes_max)
         caller: Caller = scope[CALLER]
-        if len(body) > LARGE_BODY_BYTES:
-            asked = await asyncio.to_thread(read_count_request, body, caller.resolve)
-        else:
-            asked = read_count_request(body, caller.resolve)
+        asked = await read_aside(len(body), lambda: read_count_request(body, caller.resolve))
         deployment = self._deployment(asked.model.deployment)
         check_length(asked.prompt, asked.model.input_max, deployment)
         if asked.prompt.characters > LARGE_PROMPT_CHARACTERS:

@@ -9,7 +9,7 @@ bytes.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import aclosing
 from functools import partial
 from itertools import chain
@@ -35,9 +35,8 @@ from ownstudio.dialects.dashscope_task import (
 )
 from ownstudio.service.admission import Visit
 from ownstudio.service.studio import Studio
-from ownstudio.web.exchange import Exchange, HungUp
+from ownstudio.web.exchange import Exchange, HungUp, read_aside
 from ownstudio.web.gateway import EXCHANGE, Door, internal_error
-from ownstudio.web.generate import LARGE_BODY_BYTES
 from ownstudio.web.regions import Caller
 
 logger = logging.getLogger(__name__)
@@ -91,7 +90,7 @@ class NativeSocket:
         """The code to close the connection with, once there is nothing more to say. Raises HungUp, _TooBig."""
         while (data := await socket.next_message(IDLE_S)) is not None:
             try:
-                message = await _read(len(data), partial(read_message, data))
+                message = await read_aside(len(data), partial(read_message, data))
             except StudioError as error:
                 await socket.say(task_failed("", error))
                 continue
@@ -110,7 +109,7 @@ class NativeSocket:
         try:
             check_task(message.payload)
             dialect = DashScope(stream=message.streams)
-            call = await _read(size, lambda: dialect.read(message.payload, caller.resolve))
+            call = await read_aside(size, lambda: dialect.read(message.payload, caller.resolve))
             await socket.say(task_started(message.task_id))
             # Each task on a connection is an entry of its own on the ledger.
             visit = Visit(caller.principal, str(uuid4()))
@@ -142,11 +141,6 @@ class NativeSocket:
                 gathered.append(events)
         for said in whole_task(task_id, collect(chain.from_iterable(gathered)), call):
             await socket.say(said)
-
-
-async def _read(size: int, reading: Callable[[], T]) -> T:
-    """What `reading` a message of `size` bytes gives: in a thread where it could hold up everybody else."""
-    return await asyncio.to_thread(reading) if size > LARGE_BODY_BYTES else reading()
 
 
 class _TooBig(Exception):

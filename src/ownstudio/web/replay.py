@@ -26,7 +26,7 @@ from ownstudio.core.errors import ErrorKind, StudioError
 from ownstudio.store import idempotency as table
 from ownstudio.store.database import ConflictError, Database
 from ownstudio.store.directory import StoreError
-from ownstudio.web.exchange import Exchange, Header, HungUp
+from ownstudio.web.exchange import Exchange, Header, HungUp, read_aside
 from ownstudio.web.gateway import internal_error
 from ownstudio.web.recording import Recording, cannot_replay
 
@@ -42,7 +42,6 @@ KEPT_S = 86_400
 BYTES_MAX = 8 * 1024**2
 RUNNING_MAX = 256
 RETRY_AFTER_S = 2.0
-LARGE_BODY_BYTES = 256 * 1024
 PIECE_BYTES = 64 * 1024
 
 CLAIM_TRIES = 3
@@ -124,10 +123,7 @@ class Replays:
         `produce` writes to the exchange that it is given, and says whether its answer is whole: False after an error
         that was sent as an event. It goes on when the client has gone. Raises StudioError, HungUp.
         """
-        if len(body) > LARGE_BODY_BYTES:
-            asked = await asyncio.to_thread(_asked, exchange, owner, key, body)
-        else:
-            asked = _asked(exchange, owner, key, body)
+        asked = await read_aside(len(body), lambda: _asked(exchange, owner, key, body))
         await exchange.watched(lambda: self._respond(exchange, asked, produce))
 
     async def purge(self) -> None:
