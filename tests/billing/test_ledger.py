@@ -262,7 +262,8 @@ async def test_a_free_model_needs_no_balance(place: Place):
 
 
 async def test_payments_and_corrections_are_entries_of_their_own(place: Place):
-    paid = await place.ledger.top_up("shop", 500, "invoice 1")
+    paid, new = await place.ledger.top_up("shop", 500, "invoice 1")
+    assert new
     back = await place.ledger.adjust("shop", -200, "billed twice")
     assert await place.ledger.balance("shop") == FundsRow("account:shop", 300)
     (entry,) = await place.life(paid)
@@ -274,6 +275,39 @@ async def test_payments_and_corrections_are_entries_of_their_own(place: Place):
     )
     (entry,) = await place.life(back)
     assert (entry.kind, entry.amount, entry.note) == ("correction", -200, "billed twice")
+
+
+async def test_a_payment_with_a_reference_is_made_once(place: Place):
+    first = await place.ledger.top_up("shop", 500, "invoice 1", "bank-7")
+    assert first[1]
+    again = await asyncio.gather(
+        *(place.ledger.top_up("shop", 500, reference="bank-7") for _ in range(5))
+    )
+    assert again == [(first[0], False)] * 5
+    other = await place.ledger.top_up("till", 500, reference="bank-7")
+    assert other[1]
+    assert other[0] != first[0]
+    assert len(await place.life(first[0])) == 1
+    await refused(
+        ErrorKind.IDEMPOTENCY_CONFLICT, place.ledger.top_up("shop", 501, reference="bank-7")
+    )
+    assert await place.ledger.balance("shop") == FundsRow("account:shop", 500)
+
+
+async def test_payments_at_once_under_one_reference_are_one(place: Place):
+    made = await asyncio.gather(
+        *(place.ledger.top_up("shop", 500, reference="bank-7") for _ in range(20))
+    )
+    assert len({receipt for receipt, _ in made}) == 1
+    assert [new for _, new in made].count(True) == 1
+    assert await place.ledger.balance("shop") == FundsRow("account:shop", 500)
+
+
+@pytest.mark.parametrize("reference", ["x" * 201, "a\nb"])
+async def test_a_reference_that_cannot_be_is_refused(place: Place, reference: str):
+    with pytest.raises(ValueError, match="reference"):
+        await place.ledger.top_up("shop", 5, reference=reference)
+    assert await place.ledger.balance("shop") == FundsRow("account:shop")
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,17 @@ def test_a_payment_is_on_the_ledger_and_in_the_audit_log(run: Run, path: Path):
     assert run("ledger", "verify").lines()[-1].endswith(": no difference")
 
 
+def test_a_payment_with_a_reference_counts_once(run: Run):
+    pay = ("ledger", "pay", "default", "250", "--reference", "bank-7")
+    first, again = run(*pay), run(*pay)
+    assert again.stdout == first.stdout
+    assert "nothing has changed" in again.stderr
+    assert "nothing has changed" not in first.stderr
+    assert "The balance of default is now USD 250." in again.stderr
+    other = run("ledger", "pay", "default", "251", "--reference", "bank-7", status=1)
+    assert "another amount" in other.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message", "status"),
     [

@@ -87,6 +87,25 @@ async def test_a_payment_is_in_the_balance_and_on_the_ledger(url: str) -> None:
         assert line["detail"]["receipt"] == paid.body["receipt"]
 
 
+async def test_a_payment_sent_again_with_its_reference_is_made_once(url: str) -> None:
+    payment = {"amount": "12.5", "reference": "bank-2026-11-0042"}
+    async with administered(url) as admin:
+        first = await admin.ask("POST", "/accounts/default/payments", payment)
+        again = await admin.ask("POST", "/accounts/default/payments", payment)
+        assert (first.status, again.status) == (201, 200)
+        assert again.body == first.body
+        other = await admin.ask("POST", "/accounts/default/payments", payment | {"amount": "13"})
+        assert other.status == 409
+        assert (other.body["error"]["code"], other.body["error"]["param"]) == (
+            "conflict",
+            "reference",
+        )
+        assert (await admin.get("/accounts/default/balance"))["paid"] == "12.5"
+        lines = (await admin.get("/audit"))["data"]
+        assert [line["outcome"] for line in lines] == ["refused", "done", "done"]
+        assert [line["detail"].get("new") for line in lines] == [None, False, True]
+
+
 async def test_usage_adds_up_by_what_is_asked(url: str) -> None:
     async with administered(url) as admin:
         await admin.ask("POST", "/prices", {"prices": [PRICE]})

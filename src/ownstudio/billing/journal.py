@@ -122,7 +122,7 @@ class ExpireOp(Struct, frozen=True):
 
 
 class PayOp(Struct, frozen=True):
-    """Money that comes in: a `payment`, or a `correction`, which may also take away."""
+    """Money that comes in: a `payment`, or a `correction`, which may also take away. One receipt is written once."""
 
     receipt: str
     kind: str
@@ -196,8 +196,8 @@ def concerns(op: Op) -> tuple[Sequence[str], str | None]:
             return [scope for scope, _ in held.claims], held.hold.receipt
         case ExpireOp(row=row, claims=claims):
             return [scope for scope, _ in claims], row.receipt
-        case PayOp(account=account):
-            return [account_scope(account)], None
+        case PayOp(account=account, receipt=receipt):
+            return [account_scope(account)], receipt
 
 
 def apply(batch: Sequence[Op], seen: Seen) -> tuple[list[Result], Changes]:
@@ -309,6 +309,8 @@ class _Draft:
         return True
 
     def _pay(self, op: PayOp) -> bool | StudioError:
+        if self._kinds.get(op.receipt):
+            return False
         scope = account_scope(op.account)
         if abs(self._funds[scope].granted + op.amount) > AMOUNT_MAX:
             return StudioError(ErrorKind.INVALID_PARAMETER, "The balance would be out of range.")
@@ -316,6 +318,7 @@ class _Draft:
         self._entries.append(
             EntryRow(op.receipt, op.kind, op.at, op.account, amount=op.amount, note=op.note)
         )
+        self._kinds[op.receipt] = frozenset({op.kind})
         return True
 
     def _add(self, scope: str, *, granted: int = 0, spent: int = 0, held: int = 0) -> None:

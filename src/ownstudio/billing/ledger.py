@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from hashlib import blake2b
 from typing import Self
 
 from ownstudio.billing.funds import BudgetClaim as BudgetClaim  # parts of a hold
@@ -64,6 +65,8 @@ RETRY_EVERY_S = 1.0
 CLOSE_S_MAX = 15.0
 RETRY_AFTER_S = 5.0
 NOTE_MAX = 200
+REFERENCE_MAX = 200
+RECEIPT_BYTES = 12
 
 log = logging.getLogger(__name__)
 
@@ -177,17 +180,30 @@ class Ledger:
         """Give back all that is held. Raises StudioError; without a store the hold expires by itself."""
         await self._bounded(self._submit(ReleaseOp(held, int(self._now()), ending)))
 
-    async def top_up(self, account: str, amount: int, note: str = "") -> str:
-        """Add a payment to an account's balance; its receipt. Raises ValueError, StudioError."""
+    async def top_up(
+        self, account: str, amount: int, note: str = "", reference: str = ""
+    ) -> tuple[str, bool]:
+        """Add a payment to an account's balance; its receipt, and whether it is new.
+
+        A payment with a reference is made once per account, however often it is asked for. Raises ValueError,
+        StudioError; IDEMPOTENCY_CONFLICT where the reference was used for another amount.
+        """
         if amount <= 0:
             raise ValueError("a payment is more than nothing")
-        return await self._pay("payment", account, amount, note)
+        if len(reference) > REFERENCE_MAX or not reference.isprintable():
+            raise ValueError(f"the reference is at most {REFERENCE_MAX} printable characters")
+        receipt = None
+        if reference:
+            named = f"{account}/{reference}".encode()
+            receipt = f"payment-{blake2b(named, digest_size=RECEIPT_BYTES).hexdigest()}"
+        return await self._pay("payment", account, amount, note, receipt)
 
     async def adjust(self, account: str, amount: int, note: str) -> str:
         """Correct an account's balance, up or down; the receipt. Raises ValueError, StudioError."""
         if amount == 0 or not note:
             raise ValueError("a correction has an amount and a note that says why")
-        return await self._pay("correction", account, amount, note)
+        receipt, _ = await self._pay("correction", account, amount, note)
+        return receipt
 
     async def balance(self, account: str) -> FundsRow:
         """What was paid into an account, what it spent and what is held of it. Raises StudioError."""
@@ -252,13 +268,27 @@ class Ledger:
                 log.error("%s was never put on the ledger: %s", op.held.hold.receipt, op)
         await self._store.close()
 
-    async def _pay(self, kind: str, account: str, amount: int, note: str) -> str:
+    async def _pay(
+        self, kind: str, account: str, amount: int, note: str, receipt: str | None = None
+    ) -> tuple[str, bool]:
         if abs(amount) > AMOUNT_MAX or len(note) > NOTE_MAX or not note.isprintable():
             raise ValueError(f"an amount in range, and at most {NOTE_MAX} printable characters")
-        receipt = f"{kind}-{secrets.token_hex(12)}"
+        receipt = receipt or f"{kind}-{secrets.token_hex(RECEIPT_BYTES)}"
         op = PayOp(receipt, kind, int(self._now()), account, amount, note)
-        await self._bounded(self._submit(op, insists=False))
-        return receipt
+        if await self._bounded(self._submit(op, insists=False)):
+            return receipt, True
+        try:
+            async with self._database.snapshot() as connection:
+                (made,) = await table.entries_of(connection, receipt)
+        except StoreError as error:
+            raise _unavailable(str(error)) from error
+        if made.amount != amount:
+            raise StudioError(
+                ErrorKind.IDEMPOTENCY_CONFLICT,
+                f"This reference is that of the payment {receipt}, which was of another amount.",
+                param="reference",
+            )
+        return receipt, False
 
     def _submit(
         self, op: Op, *, insists: bool = True, again: bool = False

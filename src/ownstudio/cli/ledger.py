@@ -117,18 +117,24 @@ def pay(
         typer.Argument(metavar="AMOUNT", help="In the server's currency.", show_default=False),
     ],
     note: Annotated[str, typer.Option(help="What for, at most 200 characters.")] = "",
+    reference: Annotated[
+        str,
+        typer.Option(help="Your own number for it: paid again under the same one, it counts once."),
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Add a payment to an account's balance, which bounds what a prepaid account may use.
 
-    Example:
+    Examples:
 
       ownstudio ledger pay shop 250.00 --note "invoice 17"
+
+      ownstudio ledger pay shop 250.00 --reference bank-2026-11-0042
     """
     settings = load(store.config, data=store.data).settings
     from ownstudio.core.money import parse_amount, show_amount  # noqa: PLC0415
 
-    async def act(database: "Database") -> "tuple[str, FundsRow]":
+    async def act(database: "Database") -> "tuple[str, bool, FundsRow]":
         from ownstudio.accounts.admin import COMMAND_LINE, AuditLog  # noqa: PLC0415
         from ownstudio.accounts.changes import Missing  # noqa: PLC0415
         from ownstudio.billing.ledger import Ledger  # noqa: PLC0415
@@ -145,20 +151,22 @@ def pay(
         ledger = Ledger.open(database, url)
         try:
             async with AuditLog(database).change(COMMAND_LINE, "account.pay", account) as change:
-                receipt = await ledger.top_up(account, nanos, note)
-                change.detail["receipt"] = receipt
-            return receipt, await ledger.balance(account)
+                receipt, new = await ledger.top_up(account, nanos, note, reference)
+                change.detail |= {"receipt": receipt, "new": new}
+            return receipt, new, await ledger.balance(account)
         except StudioError as error:
             fail(error.detail or error.message)
         finally:
             await ledger.close()
 
-    receipt, funds = store.use(act)
+    receipt, new, funds = store.use(act)
     balance = funds.granted - funds.spent
     if as_json:
-        print_json({"receipt": receipt, "account": account, "balance": balance})
+        print_json({"receipt": receipt, "new": new, "account": account, "balance": balance})
     else:
         typer.echo(receipt)
+        if not new:
+            typer.echo("It was paid before: nothing has changed.", err=True)
         typer.echo(
             f"The balance of {account} is now {show_amount(balance, settings.billing.currency)}.",
             err=True,

@@ -45,6 +45,7 @@ _Percent = Annotated[int, Meta(ge=0, le=PERCENT_MAX)]
 class PaymentForm(Struct, frozen=True, forbid_unknown_fields=True):
     amount: _Amount
     note: _Note = ""
+    reference: _Note = ""
 
 
 class TierForm(Struct, frozen=True, forbid_unknown_fields=True):
@@ -166,9 +167,9 @@ class MoneyPages:
         async with call.change("account.pay", account_id) as change:
             # The ledger would take money for an account that does not exist.
             await self._directory.account(account_id)
-            receipt = await self._ledger.top_up(account_id, amount, form.note)
-            change.detail["receipt"] = receipt
-        return 201, {"receipt": receipt, "amount": plain_amount(amount)}
+            receipt, new = await self._ledger.top_up(account_id, amount, form.note, form.reference)
+            change.detail |= {"receipt": receipt, "new": new}
+        return 201 if new else 200, {"receipt": receipt, "amount": plain_amount(amount)}
 
     async def balance(self, call: AdminCall) -> Answer:
         account_id = call.id("account")
