@@ -107,3 +107,47 @@ def test_a_database_of_a_newer_version_is_refused_in_words(run: Run, tmp_path: P
 def test_the_help_shows_an_example(command: list[str]) -> None:
     shown = CliRunner().invoke(app, [*command, "--help"]).stdout
     assert f"ownstudio {' '.join(command)}" in shown
+
+
+def test_what_other_commands_change_is_in_the_audit_log(run: Run, tmp_path: Path) -> None:
+    run("account", "create", "shop", "--prepaid", "--rpm", "60")
+    run("account", "set", "shop", "--suspend", "--clear", "budget")
+    run("account", "create", "shop", status=2)
+    run("workspace", "create", "till", "--account", "shop")
+    run("workspace", "set", "till", "--budget", "1/day")
+    made = json.loads(run("key", "create", "--workspace", "till", "--json").stdout)
+    run("key", "set", made["id"], "--name", "counter")
+    run("key", "disable", made["id"])
+    run("key", "enable", made["id"])
+    new = json.loads(run("key", "rotate", made["id"], "--overlap", "1h", "--json").stdout)
+    run("key", "revoke", new["id"])
+    run("key", "revoke", "key-none", status=1)
+    prices = tmp_path / "prices.toml"
+    prices.write_text(
+        '[[price]]\nmodel = "qwen-plus"\nregion = "local"\ntiers = [{ input = 1, output = 2 }]\n'
+    )
+    run("price", "import", str(prices), "--dry-run")
+    run("price", "import", str(prices))
+    lines = audited(tmp_path / "data")[::-1]
+    rpm = {"prepaid": True, "rpm": 60}
+    taken = {"reason": "the account shop exists already"}
+    workspace = {"account": "shop"}
+    key = {"workspace": "till", "region": "local"}
+    file = {"prices": ["qwen-plus in local"], "effective_from": None, "note": "prices.toml"}
+    assert [(line.action, line.target, line.outcome, line.detail) for line in lines] == [
+        ("account.create", "shop", "done", rpm),
+        ("account.update", "shop", "done", {"suspended": True, "clear": ["budget"]}),
+        ("account.create", "shop", "refused", taken),
+        ("workspace.create", "till", "done", workspace),
+        ("workspace.update", "till", "done", {"budget": "1/day"}),
+        ("key.create", made["id"], "done", key),
+        ("key.update", made["id"], "done", {"name": "counter"}),
+        ("key.update", made["id"], "done", {"disabled": True}),
+        ("key.update", made["id"], "done", {"disabled": False}),
+        ("key.rotate", made["id"], "done", {"overlap": "1h", "new_key": new["id"]}),
+        ("key.revoke", new["id"], "done", {"revoked": True}),
+        ("key.revoke", "key-none", "done", {"revoked": False}),
+        ("prices.import", "", "done", file),
+    ]
+    assert {line.actor for line in lines} == {"cli"}
+    assert made["key"] not in str(lines)

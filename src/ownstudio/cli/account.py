@@ -7,10 +7,11 @@ import typer
 from msgspec import to_builtins
 
 from ownstudio.cli.listing import print_json, print_table, when
-from ownstudio.cli.options import JsonOption, StoreOptions, grouped
+from ownstudio.cli.options import JsonOption, StoreOptions, given, grouped
 from ownstudio.cli.rules_options import RulesOptions, clear_option, read_cleared, rules_text
 
 if TYPE_CHECKING:
+    from ownstudio.accounts.admin import Change
     from ownstudio.accounts.directory import Directory
     from ownstudio.accounts.principal import Account
     from ownstudio.store.database import Database
@@ -67,7 +68,7 @@ def create(
       ownstudio account create guests --free-only '*' --rpm 60
     """
 
-    async def act(database: "Database") -> "Account":
+    async def act(database: "Database", _: "Change") -> "Account":
         return await _directory(database).create_account(
             account_id,
             name=paying.name or "",
@@ -76,7 +77,8 @@ def create(
             rules=rules.apply(),
         )
 
-    _print_one(store.use(act), as_json)
+    asked = given(paying, rules)
+    _print_one(store.change("account.create", account_id, act, asked), as_json)
 
 
 @app.command("list")
@@ -135,7 +137,7 @@ def set_(
       ownstudio account set guests --clear free-only --postpaid
     """
 
-    async def act(database: "Database") -> "Account":
+    async def act(database: "Database", _: "Change") -> "Account":
         cleared = read_cleared(clear, "free-only")
         return await _directory(database).update_account(
             account_id,
@@ -146,7 +148,8 @@ def set_(
             rules=lambda before: rules.apply(before, cleared),
         )
 
-    _print_one(store.use(act), as_json)
+    asked = given(paying, rules, suspended=suspended, clear=clear)
+    _print_one(store.change("account.update", account_id, act, asked), as_json)
 
 
 def _directory(database: "Database") -> "Directory":

@@ -1,7 +1,6 @@
 """`ownstudio admin`: make, list and revoke the tokens of the admin API, also while a server runs on the same data."""
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,9 +9,8 @@ from ownstudio.cli.listing import print_json, print_table, when
 from ownstudio.cli.options import JsonOption, StoreOptions
 
 if TYPE_CHECKING:
-    from ownstudio.accounts.admin import AdminTokens, AuditLog
-
-T = TypeVar("T")
+    from ownstudio.accounts.admin import AdminTokens, Change
+    from ownstudio.store.database import Database
 
 app = typer.Typer(no_args_is_help=True, help="The admin API: who may use it.")
 token = typer.Typer(
@@ -35,13 +33,12 @@ def create(
       export OWNSTUDIO_ADMIN_TOKEN=$(ownstudio admin token create)
     """
 
-    async def act(tokens: "AdminTokens", audit: "AuditLog") -> tuple[str, str]:
-        async with audit.change(_actor(), "token.create") as change:
-            new = await tokens.create()
-            change.target = new.id
+    async def act(database: "Database", change: "Change") -> tuple[str, str]:
+        new = await _tokens(database).create()
+        change.target = new.id
         return new.id, new.secret
 
-    token_id, secret = _with_tokens(config, data, act)
+    token_id, secret = StoreOptions(config, data).change("token.create", "", act)
     if as_json:
         print_json({"id": token_id, "token": secret})
     else:
@@ -59,7 +56,7 @@ def list_(
 
       ownstudio admin token list
     """
-    found = _with_tokens(config, data, lambda tokens, _: tokens.list())
+    found = StoreOptions(config, data).use(lambda database: _tokens(database).list())
     if as_json:
         print_json([{name: getattr(one, name) for name in one.__struct_fields__} for one in found])
     elif found:
@@ -91,30 +88,16 @@ def revoke(
       ownstudio admin token revoke token-0123456789abcdef
     """
 
-    async def act(tokens: "AdminTokens", audit: "AuditLog") -> bool:
-        async with audit.change(_actor(), "token.revoke", token_id) as change:
-            revoked = await tokens.revoke(token_id)
-            change.detail["revoked"] = revoked
+    async def act(database: "Database", change: "Change") -> bool:
+        change.detail["revoked"] = revoked = await _tokens(database).revoke(token_id)
         return revoked
 
-    if not _with_tokens(config, data, act):
+    if not StoreOptions(config, data).change("token.revoke", token_id, act):
         fail(f"{token_id} is no token in use; `ownstudio admin token list` shows all by their ID")
     typer.echo(f"{token_id} is revoked.", err=True)
 
 
-def _with_tokens(
-    config: ConfigOption,
-    data: DataOption,
-    act: Callable[["AdminTokens", "AuditLog"], Awaitable[T]],
-) -> T:
-    from ownstudio.accounts.admin import AdminTokens, AuditLog  # noqa: PLC0415
+def _tokens(database: "Database") -> "AdminTokens":
+    from ownstudio.accounts.admin import AdminTokens  # noqa: PLC0415
 
-    return StoreOptions(config, data).use(
-        lambda database: act(AdminTokens(database), AuditLog(database))
-    )
-
-
-def _actor() -> str:
-    from ownstudio.accounts.admin import COMMAND_LINE  # noqa: PLC0415
-
-    return COMMAND_LINE
+    return AdminTokens(database)

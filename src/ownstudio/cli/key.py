@@ -8,10 +8,11 @@ from msgspec import UNSET, UnsetType, to_builtins
 
 from ownstudio.cli.common import fail
 from ownstudio.cli.listing import print_json, print_table, when
-from ownstudio.cli.options import JsonOption, StoreOptions, grouped, seconds
+from ownstudio.cli.options import JsonOption, StoreOptions, given, grouped, seconds
 from ownstudio.cli.rules_options import RulesOptions, clear_option, read_cleared, rules_text
 
 if TYPE_CHECKING:
+    from ownstudio.accounts.admin import Change
     from ownstudio.accounts.keys import KeyInfo, Keyring, NewKey
     from ownstudio.store.database import Database
 
@@ -61,11 +62,14 @@ def create(
       ownstudio key create --addresses 10.0.0.0/8 --budget 12.50/month
     """
 
-    async def act(database: "Database") -> "NewKey":
+    async def act(database: "Database", change: "Change") -> "NewKey":
         expires_at = None if expires_in is None else _from_now(expires_in)
-        return await _keyring(database).create(name, workspace, region, expires_at, rules.apply())
+        new = await _keyring(database).create(name, workspace, region, expires_at, rules.apply())
+        change.target = new.id
+        return new
 
-    new = store.use(act)
+    asked = given(rules, name=name, workspace=workspace, region=region, expires_in=expires_in)
+    new = store.change("key.create", "", act, asked)
     _print_new(new, as_json)
     if new.made_workspace:
         typer.echo(
@@ -116,7 +120,7 @@ def set_(
       ownstudio key set key-0123456789abcdef --clear models --clear expiry
     """
 
-    async def act(database: "Database") -> "KeyInfo":
+    async def act(database: "Database", _: "Change") -> "KeyInfo":
         cleared = read_cleared(clear, "expiry")
         expires_at: int | UnsetType | None = None if "expiry" in cleared else UNSET
         if expires_in is not None:
@@ -128,7 +132,8 @@ def set_(
             expires_at=expires_at,
         )
 
-    changed = store.use(act)
+    asked = given(rules, name=name, expires_in=expires_in, clear=clear)
+    changed = store.change("key.update", key_id, act, asked)
     if as_json:
         print_json(to_builtins(changed))
     else:
@@ -144,7 +149,7 @@ def disable(store: StoreOptions, key_id: IdArgument) -> None:
 
       ownstudio key disable key-0123456789abcdef
     """
-    store.use(lambda database: _keyring(database).update(key_id, disabled=True))
+    _disable(store, key_id, disabled=True)
     typer.echo(f"{key_id} is disabled.", err=True)
 
 
@@ -157,7 +162,7 @@ def enable(store: StoreOptions, key_id: IdArgument) -> None:
 
       ownstudio key enable key-0123456789abcdef
     """
-    store.use(lambda database: _keyring(database).update(key_id, disabled=False))
+    _disable(store, key_id, disabled=False)
     typer.echo(f"{key_id} is enabled.", err=True)
 
 
@@ -187,10 +192,13 @@ def rotate(
       ownstudio key rotate key-0123456789abcdef --overlap 24h
     """
 
-    async def act(database: "Database") -> "NewKey":
-        return await _keyring(database).rotate(key_id, 0 if overlap is None else seconds(overlap))
+    async def act(database: "Database", change: "Change") -> "NewKey":
+        overlap_s = 0 if overlap is None else seconds(overlap)
+        new = await _keyring(database).rotate(key_id, overlap_s)
+        change.detail["new_key"] = new.id
+        return new
 
-    new = store.use(act)
+    new = store.change("key.rotate", key_id, act, given(overlap=overlap))
     _print_new(new, as_json)
     ending = "is revoked" if overlap is None else f"ends in {overlap} at the latest"
     typer.echo(f"{key_id} {ending}.", err=True)
@@ -207,7 +215,12 @@ def revoke(store: StoreOptions, key_id: IdArgument) -> None:
 
       ownstudio key revoke key-0123456789abcdef
     """
-    if not store.use(lambda database: _keyring(database).revoke(key_id)):
+
+    async def act(database: "Database", change: "Change") -> bool:
+        change.detail["revoked"] = revoked = await _keyring(database).revoke(key_id)
+        return revoked
+
+    if not store.change("key.revoke", key_id, act):
         fail(f"{key_id} is no key in use; `ownstudio key list` shows every key by its ID")
     typer.echo(f"{key_id} is revoked.", err=True)
 
@@ -216,6 +229,13 @@ def _keyring(database: "Database") -> "Keyring":
     from ownstudio.accounts.keys import Keyring  # noqa: PLC0415
 
     return Keyring(database)
+
+
+def _disable(store: StoreOptions, key_id: str, *, disabled: bool) -> None:
+    async def act(database: "Database", _: "Change") -> None:
+        await _keyring(database).update(key_id, disabled=disabled)
+
+    store.change("key.update", key_id, act, {"disabled": disabled})
 
 
 def _from_now(duration: str) -> int:

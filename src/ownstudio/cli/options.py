@@ -5,7 +5,7 @@ A group is a dataclass; a command that takes one as a parameter has its options.
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -15,6 +15,7 @@ import typer
 from ownstudio.cli.common import USAGE, ConfigOption, DataOption, fail, failing_plainly, load
 
 if TYPE_CHECKING:
+    from ownstudio.accounts.admin import Change
     from ownstudio.store.database import Database
 
 T = TypeVar("T")
@@ -80,6 +81,30 @@ class StoreOptions:
 
         with failing_plainly():
             return asyncio.run(run())
+
+    def change(
+        self,
+        action: str,
+        target: str,
+        act: "Callable[[Database, Change], Awaitable[T]]",
+        asked: Mapping[str, Any] | None = None,
+    ) -> T:
+        """As `use`, and the audit log has what was `asked` and what came of it."""
+
+        async def audited(database: "Database") -> T:
+            from ownstudio.accounts.admin import COMMAND_LINE, AuditLog  # noqa: PLC0415
+
+            async with AuditLog(database).change(COMMAND_LINE, action, target, asked) as change:
+                return await act(database, change)
+
+        return self.use(audited)
+
+
+def given(*groups: object, **options: object) -> dict[str, object]:
+    """Those options of a command, alone and in groups, that were given."""
+    for group in groups:
+        options |= vars(group)
+    return {name: value for name, value in options.items() if value not in (None, "")}
 
 
 def seconds(text: str) -> int:

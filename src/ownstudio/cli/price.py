@@ -15,6 +15,7 @@ from ownstudio.cli.common import USAGE, ConfigOption, DataOption, fail, failing_
 if TYPE_CHECKING:
     from ownstudio.billing.prices import NewPrice, Price, PriceBook, Terms
     from ownstudio.settings import Settings
+    from ownstudio.store.database import Database
 
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ def list_(
     settings = load(config, data=data).settings
     time_s = time.time() if at is None else _seconds(at)
 
-    async def act(book: "PriceBook") -> list[tuple["Price", str]]:
+    async def act(_: "Database", book: "PriceBook") -> list[tuple["Price", str]]:
         return [
             (price, book.origin(price))
             for price in _chosen(book.in_force(time_s), model)
@@ -136,11 +137,19 @@ def import_(
     start = None if effective_from is None else _seconds(effective_from)
     note = "".join(letter for letter in file.name if letter.isprintable())[:NOTE_MAX]
 
-    async def act(book: "PriceBook") -> int | None:
+    async def act(database: "Database", book: "PriceBook") -> int | None:
+        from ownstudio.accounts.admin import COMMAND_LINE, AuditLog  # noqa: PLC0415
+
         if dry_run:
             book.check_import(prices, start, note)
             return start
-        return (await book.import_prices(prices, start, note))[0].effective_from
+        asked = {
+            "prices": [f"{new.model} in {new.region}" for new in prices],
+            "effective_from": start,
+            "note": note,
+        }
+        async with AuditLog(database).change(COMMAND_LINE, "prices.import", detail=asked):
+            return (await book.import_prices(prices, start, note))[0].effective_from
 
     try:
         prices = parse_prices(_text(file), settings.billing.currency)
@@ -156,7 +165,7 @@ def import_(
         typer.echo(f"{what} imported, in force from {_when(since)}.", err=True)
 
 
-def _with_book(settings: "Settings", act: Callable[["PriceBook"], Awaitable[T]]) -> T:
+def _with_book(settings: "Settings", act: Callable[["Database", "PriceBook"], Awaitable[T]]) -> T:
     """Open the store that the settings name, making it where there is none, and act on its prices.
 
     What the catalogue publishes goes on record first, as it would when a server starts: an import is laid over it.
@@ -177,7 +186,7 @@ def _with_book(settings: "Settings", act: Callable[["PriceBook"], Awaitable[T]])
             await book.load(
                 published_prices(read_entries().values(), billing.currency, billing.local_prices)
             )
-            return await act(book)
+            return await act(database, book)
 
     with failing_plainly():
         try:

@@ -6,10 +6,11 @@ import typer
 from msgspec import to_builtins
 
 from ownstudio.cli.listing import print_json, print_table
-from ownstudio.cli.options import JsonOption, StoreOptions, grouped
+from ownstudio.cli.options import JsonOption, StoreOptions, given, grouped
 from ownstudio.cli.rules_options import RulesOptions, clear_option, read_cleared, rules_text
 
 if TYPE_CHECKING:
+    from ownstudio.accounts.admin import Change
     from ownstudio.accounts.directory import Directory
     from ownstudio.accounts.principal import Workspace
     from ownstudio.store.database import Database
@@ -43,12 +44,13 @@ def create(
       ownstudio workspace create web --account shop --budget 100/month
     """
 
-    async def act(database: "Database") -> "Workspace":
+    async def act(database: "Database", _: "Change") -> "Workspace":
         return await _directory(database).create_workspace(
             workspace_id, account=account, name=name, rules=rules.apply()
         )
 
-    _print_one(store.use(act), as_json)
+    asked = given(rules, account=account, name=name)
+    _print_one(store.change("workspace.create", workspace_id, act, asked), as_json)
 
 
 @app.command("list")
@@ -98,13 +100,14 @@ def set_(
       ownstudio workspace set research --clear models --clear budget
     """
 
-    async def act(database: "Database") -> "Workspace":
+    async def act(database: "Database", _: "Change") -> "Workspace":
         cleared = read_cleared(clear)
         return await _directory(database).update_workspace(
             workspace_id, name=name, rules=lambda before: rules.apply(before, cleared)
         )
 
-    _print_one(store.use(act), as_json)
+    asked = given(rules, name=name, clear=clear)
+    _print_one(store.change("workspace.update", workspace_id, act, asked), as_json)
 
 
 def _directory(database: "Database") -> "Directory":
