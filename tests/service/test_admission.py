@@ -16,6 +16,7 @@ from ownstudio.core.request import Block, ChatPrompt, GenerationRequest, Message
 from ownstudio.engines.base import Chunk, EngineFinish
 from ownstudio.limits.limiter import Policy
 from ownstudio.limits.terms import Pace
+from ownstudio.metrics import Metrics
 from ownstudio.service.admission import Desk, DeskTerms, Visit
 from ownstudio.service.generation import Generation
 from ownstudio.store.directory import StoreError
@@ -299,3 +300,65 @@ async def test_the_answer_says_where_the_prompts_part_when_asked_to() -> None:
     remarks = dict(started.remarks)
     assert remarks["x-ownstudio-receipt"] == who.receipt
     assert "messages[0] (user)" in remarks["x-ownstudio-cache"]
+
+
+def value(metrics: Metrics, name: str) -> float:
+    """One line of the page."""
+    lines = [line for line in metrics.page().decode().splitlines() if line.startswith(f"{name} ")]
+    return float(lines[0].rpartition(" ")[2])
+
+
+async def test_what_is_refused_charged_cached_and_waited_for_is_counted() -> None:
+    metrics, store = Metrics(), MemoryLedgerStore()
+    front = desk(store, terms=PRICED, policy=UNHURRIED, metrics=metrics)
+    who = principal(Account("default", rules=Rules(limits={"*": Limit(requests_per_minute=2)})))
+    text = "word " * 1500
+    marked = Message("system", text, blocks=(Block(len(text), marked=True),))
+    request = GenerationRequest(
+        MODEL.name, ChatPrompt((marked, Message("user", "hi"))), MODEL.defaults, max_tokens=1
+    )
+    usages = [
+        collect(
+            await events_of(run(front, cached_chunks(0), who=visit(who), request=request))
+        ).usage
+        for _ in range(2)
+    ]
+    error = await refused(run(front, cached_chunks(0), who=visit(who), request=request))
+    assert error.kind is ErrorKind.REQUESTS_LIMITED
+    front.observe()
+    charged = sum(entry.amount for entry in store.entries if entry.kind == "settle")
+    name = MODEL.name
+    for line, expected in {
+        'ownstudio_refusals_total{reason="requests_limited"}': 1,
+        f'ownstudio_charged_total{{model="{name}"}}': charged / 10**9,
+        f'ownstudio_context_cache_tokens_total{{kind="created",model="{name}"}}': usages[
+            0
+        ].cache_creation_tokens,
+        f'ownstudio_context_cache_tokens_total{{kind="hit",model="{name}"}}': usages[
+            1
+        ].cached_tokens,
+        'ownstudio_ledger_seconds_count{operation="hold"}': 2,
+        'ownstudio_ledger_seconds_count{operation="settle"}': 2,
+        "ownstudio_limit_wait_seconds_count": 0,
+        "ownstudio_limit_waiting": 0,
+        "ownstudio_ledger_unwritten": 0,
+    }.items():
+        assert value(metrics, line) == pytest.approx(expected), line
+
+
+async def test_who_waits_for_a_limit_is_counted() -> None:
+    metrics = Metrics()
+    front = desk(policy=Policy(wait_s=5), metrics=metrics)
+    who = principal(key=Rules(concurrency=1))
+    stall = Stall()
+    first = asyncio.ensure_future(events_of(run(front, stall, text_chunks("a"), who=visit(who))))
+    await stall.reached.wait()
+    second = asyncio.ensure_future(events_of(run(front, text_chunks("a"), who=visit(who))))
+    while not value(metrics, "ownstudio_limit_waiting"):
+        await asyncio.sleep(0.01)
+        front.observe()
+    stall.go.set()
+    await asyncio.gather(first, second)
+    front.observe()
+    assert value(metrics, "ownstudio_limit_waiting") == 0
+    assert value(metrics, "ownstudio_limit_wait_seconds_count") == 1

@@ -12,6 +12,7 @@ from ownstudio.context_cache.cache import ContextCache
 from ownstudio.context_cache.index import MemoryIndex
 from ownstudio.limits.limiter import Limiter, Policy
 from ownstudio.limits.memory import MemoryCounters
+from ownstudio.metrics import Metrics
 from ownstudio.service.admission import Desk, DeskTerms, Visit
 from ownstudio.store.database import Database
 from ownstudio.store.ledger import Changes, EntryRow, FundsRow, HoldRow, Seen, Wanted
@@ -76,6 +77,7 @@ def desk(
     policy: Policy | None = None,
     desk_terms: DeskTerms | None = None,
     database: Database | None = None,
+    metrics: Metrics | None = None,
 ) -> Desk:
     index = MemoryIndex(implicit_ttl_s=3600, explicit_ttl_s=300, blocks_max=100_000)
     return Desk(
@@ -84,6 +86,7 @@ def desk(
         Ledger(database, store or MemoryLedgerStore()),  # type: ignore[arg-type]
         OnePrice(terms),
         desk_terms or DeskTerms(hold_s=60),
+        metrics or Metrics(),
     )
 
 

@@ -15,6 +15,7 @@ from ownstudio.core.errors import StudioError
 from ownstudio.limits.limiter import Limiter, Policy
 from ownstudio.limits.memory import MemoryCounters
 from ownstudio.limits.terms import Counters, Pace
+from ownstudio.metrics import Metrics
 from ownstudio.service.admission import Desk, DeskTerms
 from ownstudio.settings import Settings, SettingsError
 from ownstudio.store.database import Database, database_url
@@ -53,7 +54,7 @@ async def opened_book(
 
 @asynccontextmanager
 async def opened_desk(
-    settings: Settings, ledger: Ledger, book: PriceBook
+    settings: Settings, ledger: Ledger, book: PriceBook, metrics: Metrics
 ) -> AsyncGenerator[Desk, None]:
     """The desk. Raises SettingsError for a Redis that cannot be."""
     limits = settings.limits
@@ -73,7 +74,7 @@ async def opened_desk(
             local_free_tokens=settings.billing.local_free_tokens,
             local_free_days=settings.billing.local_free_days,
         )
-        desk = Desk(ContextCache(index), limiter, ledger, book, terms)
+        desk = Desk(ContextCache(index), limiter, ledger, book, terms, metrics)
         try:
             await desk.restore_limits(memory)
         except StudioError as error:

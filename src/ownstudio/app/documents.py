@@ -8,9 +8,11 @@ from pathlib import Path
 
 from ownstudio.catalog import models_page_markdown
 from ownstudio.dialects.parameters_page import parameters_page_markdown
+from ownstudio.metrics import metrics_page_markdown
 from ownstudio.settings.documents import example_file, settings_page
 
 PAGES = {
+    "docs/metrics.md": metrics_page_markdown,
     "docs/models.md": models_page_markdown,
     "docs/parameters.md": parameters_page_markdown,
     "docs/settings.md": settings_page,

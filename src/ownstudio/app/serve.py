@@ -127,7 +127,7 @@ async def _open(
         await keyring.ensure_first_key(directory.first_key, regions.first)
         ledger = await enter(opened_ledger(settings, database))
         book = await enter(opened_book(settings, database, catalog.models()))
-        desk = await enter(opened_desk(settings, ledger, book))
+        desk = await enter(opened_desk(settings, ledger, book, metrics))
         studio = Studio(
             catalog,
             {one.routes.name: one.deployment for one in built if one.deployment is not None},

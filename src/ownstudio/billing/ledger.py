@@ -205,6 +205,11 @@ class Ledger:
         receipt, _ = await self._pay("correction", account, amount, note)
         return receipt
 
+    @property
+    def unwritten(self) -> int:
+        """How many settlements the store has not taken yet, and wait to be tried again."""
+        return len(self._kept)
+
     async def balance(self, account: str) -> FundsRow:
         """What was paid into an account, what it spent and what is held of it. Raises StudioError."""
         scope = account_scope(account)

@@ -23,9 +23,11 @@ from ownstudio.context_cache.diagnosis import explain
 from ownstudio.context_cache.prefix import Prefix
 from ownstudio.core.errors import StudioError
 from ownstudio.core.events import Remark, Usage
+from ownstudio.core.money import NANOS
 from ownstudio.limits.limiter import Limiter, LimitReached
 from ownstudio.limits.memory import MemoryCounters
 from ownstudio.limits.terms import Ask, Cap, Concurrency, Grant, Room
+from ownstudio.metrics import Metrics
 from ownstudio.service.ending import Ending
 
 DAY_S = 86_400
@@ -111,6 +113,7 @@ class Desk:
         ledger: Ledger,
         book: PriceBook,
         terms: DeskTerms,
+        metrics: Metrics,
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -121,9 +124,19 @@ class Desk:
         self._terms = terms
         self._now = now
         self._bounds: dict[tuple[str, str], Bounds] = {}
+        self._metrics = metrics
+        self._hold_time = metrics.ledger_time.labels("hold")
+        self._settle_time = metrics.ledger_time.labels("settle")
 
     async def admit(self, visit: Visit, model: Model, demand: Demand) -> Ticket:
         """Raises StudioError for what is over a limit, a quota, a budget or a balance; then nothing is taken."""
+        try:
+            return await self._admit(visit, model, demand)
+        except StudioError as error:
+            self._metrics.refusals.labels(error.kind.word).inc()
+            raise
+
+    async def _admit(self, visit: Visit, model: Model, demand: Demand) -> Ticket:
         bounds = self._bounds_of(visit.principal, model)
         account = visit.principal.account.id
         try:
@@ -142,10 +155,13 @@ class Desk:
             refusal = error.refusal
             error.remarks = tuple(_limit_remarks(refusal.requests, refusal.tokens))
             raise
+        if grant.waited_s:
+            self._metrics.limit_wait_time.observe(grant.waited_s)
         try:
             found = await self._cache.look(account, model.name, demand.prefix)
             # Last, since nothing that may be interrupted must come between a hold and its ticket.
-            held = await self._ledger.hold(self._hold(visit, model, demand, bounds))
+            with self._hold_time.time():
+                held = await self._ledger.hold(self._hold(visit, model, demand, bounds))
         except BaseException:
             await self._limiter.withdraw(grant)
             raise
@@ -160,9 +176,11 @@ class Desk:
         """
         insist = ending is Ending.HANG_UP
         try:
-            amount = await self._ledger.settle(ticket.held, usage, ending.value, insist=insist)
+            with self._settle_time.time():
+                amount = await self._ledger.settle(ticket.held, usage, ending.value, insist=insist)
         finally:
             await self._limiter.settle(ticket.grant, usage.total_tokens)
+        self._count(ticket.model.name, usage, amount)
         prefix = ticket.demand.prefix
         await self._cache.remember(ticket.visit.principal.account.id, ticket.model.name, prefix)
         if logger.isEnabledFor(logging.INFO):
@@ -177,6 +195,22 @@ class Desk:
                 amount,
                 explain(ticket.found, prefix, engine_cached).for_log,
             )
+
+    def _count(self, model: str, usage: Usage, amount: int) -> None:
+        """What nobody was charged, and what the cache had no part in, needs no counter."""
+        if amount:
+            self._metrics.charged.labels(model).inc(amount / NANOS)
+        for kind, tokens in (
+            ("hit", usage.cached_tokens),
+            ("created", usage.cache_creation_tokens),
+        ):
+            if tokens:
+                self._metrics.context_cache_tokens.labels(model, kind).inc(tokens)
+
+    def observe(self) -> None:
+        """Bring the gauges up to date, for a scrape."""
+        self._metrics.limit_waiting.set(self._limiter.waiting)
+        self._metrics.ledger_unwritten.set(self._ledger.unwritten)
 
     async def release(self, ticket: Ticket, ending: Ending) -> None:
         """Take a ticket back for nothing. Never raises: without a ledger the hold expires by itself."""

@@ -137,6 +137,7 @@ class Studio:
             self._metrics.queue_length.labels(name).set(deployment.slots.waiting)
             ready = deployment.engine.state() is EngineState.READY
             self._metrics.engine_ready.labels(name).set(ready)
+        self._desk.observe()
 
     def _settle(self, deployment: Deployment, outcome: Outcome) -> None:
         counters, usage = self._counters[deployment.name], outcome.usage
