@@ -91,6 +91,15 @@ async def test_books_that_are_right_have_no_difference(books: Books):
     assert heard[-1] == (16, 16)
 
 
+async def test_a_charge_above_what_was_held_is_a_difference(books: Books):
+    held = await books.ledger.hold(hold(receipt="dear"))
+    amount = await books.ledger.settle(held, Usage(10**6, 10**6), "stop")
+    assert amount > held.amount
+    (found,) = await books.differences()
+    assert (found.receipt, found.what) == ("dear", "settle: amount")
+    assert (found.expected, found.found) == (f"at most the {held.amount} held", str(amount))
+
+
 async def test_an_empty_ledger_is_right(books: Books):
     assert await books.differences() == []
 

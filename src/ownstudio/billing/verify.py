@@ -197,14 +197,16 @@ class _Audit:
                     yield _differs(entry, name, getattr(begun, name), getattr(entry, name))
             match entry.kind:
                 case "settle":
-                    yield from self._check_settlement(entry, hold, free_tokens, claims)
+                    yield from self._check_settlement(
+                        entry, hold, free_tokens, begun.amount, claims
+                    )
                 case "expire" if entry.at < note.expires_at:
                     yield _differs(entry, "at", f"{note.expires_at} or later", entry.at)
                 case "release" | "expire" if entry.amount:
                     yield _differs(entry, "amount", 0, entry.amount)
 
     def _check_settlement(
-        self, entry: EntryRow, hold: Hold, free_tokens: int, claims: Claims
+        self, entry: EntryRow, hold: Hold, free_tokens: int, reserved: int, claims: Claims
     ) -> Iterator[Difference]:
         usage = Usage(
             prompt_tokens=entry.prompt_tokens,
@@ -222,6 +224,8 @@ class _Audit:
         else:
             if amount != entry.amount:
                 yield _differs(entry, "amount", amount, entry.amount)
+            if entry.amount > reserved:
+                yield _differs(entry, "amount", f"at most the {reserved} held", entry.amount)
             if free != found_free:
                 yield _differs(entry, "free tokens of prompt and completion", free, found_free)
         for scope, _ in claims:
