@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterable
+import time
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from ownstudio.app.beside import beside
 from ownstudio.billing.ledger import Ledger
-from ownstudio.billing.prices import PriceBook, published_prices
+from ownstudio.billing.prices import FREE, PriceBook, published_prices
 from ownstudio.catalog import Model
 from ownstudio.context_cache.cache import ContextCache
 from ownstudio.context_cache.index import MemoryIndex, PrefixIndex
@@ -42,12 +43,20 @@ async def opened_ledger(settings: Settings, database: Database) -> AsyncGenerato
 
 @asynccontextmanager
 async def opened_book(
-    settings: Settings, database: Database, models: Iterable[Model]
+    settings: Settings, database: Database, models: Sequence[Model], regions: Collection[str]
 ) -> AsyncGenerator[PriceBook, None]:
     """The prices, those of the catalogue put on record, and those that others import taken in as they come."""
     billing = settings.billing
     book = PriceBook(database, billing.currency)
     await book.load(published_prices(models, billing.currency, billing.local_prices))
+    if unpriced := _unpriced(book, models, regions):
+        logger.warning(
+            "the published prices of %s models are not in %s, billing.currency, so these cost nothing until "
+            "`ownstudio price import` gives them a price: %s",
+            len(unpriced),
+            book.currency,
+            ", ".join(unpriced),
+        )
     async with beside(_refresh(book)):
         yield book
 
@@ -113,6 +122,22 @@ async def _shared(
     stack.push_async_callback(counters.close)
     stack.push_async_callback(shared_index.close)
     return counters, shared_index
+
+
+def _unpriced(book: PriceBook, models: Sequence[Model], regions: Collection[str]) -> list[str]:
+    """The models that would cost money in these regions, had they a price in this server's currency."""
+    now = time.time()
+    return sorted(
+        {
+            model.name
+            for model in models
+            for offer in model.offers
+            if offer.region in regions
+            and offer.tiers
+            and offer.currency != book.currency
+            and book.price(model.name, offer.region, now).terms == FREE
+        }
+    )
 
 
 async def _refresh(book: PriceBook) -> None:

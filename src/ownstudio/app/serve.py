@@ -126,7 +126,7 @@ async def _open(
         stack.push_async_callback(keyring.close)
         await keyring.ensure_first_key(directory.first_key, regions.first)
         ledger = await enter(opened_ledger(settings, database))
-        book = await enter(opened_book(settings, database, catalog.models()))
+        book = await enter(opened_book(settings, database, catalog.models(), regions.regions()))
         desk = await enter(opened_desk(settings, ledger, book, metrics))
         studio = Studio(
             catalog,
