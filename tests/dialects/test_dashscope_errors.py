@@ -44,6 +44,11 @@ def test_every_kind_has_the_three_keys(kind: ErrorKind) -> None:
             "BadRequest.EmptyModel",
             "m",
         ),
+        (
+            StudioError(ErrorKind.BODY_TOO_LARGE, "m"),
+            "BadRequest.TooLarge",
+            "Payload Too Large.",
+        ),
         (StudioError(ErrorKind.TIMEOUT, "late"), "RequestTimeOut", "late"),
         (StudioError(ErrorKind.ENGINE_UNAVAILABLE, "down"), "ModelUnavailable", "down"),
         (StudioError(ErrorKind.OVERLOADED, "full"), "ServiceUnavailable", "full"),

@@ -129,6 +129,17 @@ def test_tools_are_read_and_force_one_choice(resolve: Resolve) -> None:
     assert call.request.prompt.parallel_tool_calls is False
 
 
+def test_several_choices_beside_tools_are_one_for_every_model(resolve: Resolve) -> None:
+    single = changed(resolve, n_max=1)
+    asked = {"result_format": "message", "tools": [TOOL]}
+    assert parse(single, body(asked | {"n": 4})).request.n == 1
+    assert refusal(single, body(asked | {"n": 5})).message == "Range of n should be [1, 4]"
+    assert refusal(single, body(asked | {"n": 0})).message == "Range of n should be [1, 4]"
+    assert refusal(single, body(asked | {"n": "2"})).message == "'n' must be Integer"
+    for tools in (None, []):
+        assert refusal(single, body(asked | {"tools": tools, "n": 2})).param == "n"
+
+
 @pytest.mark.parametrize(
     ("parameters", "reason"),
     [
@@ -281,6 +292,21 @@ PREFIX = "<400> InternalError.Algo.InvalidParameter: "
             b'{"model":"qwen-plus"}',
             "BadRequest.EmptyInput",
             "Required input parameter missing from request.",
+        ),
+        (
+            b'{"model":"qwen-plus","input":"hi"}',
+            "BadRequest.IllegalInput",
+            "The input parameter requires json format.",
+        ),
+        (
+            body({"enable_thinking": True}),
+            "InvalidParameter.NotSupportEnableThinking",
+            "The model qwen-plus does not support enable_thinking.",
+        ),
+        (
+            body({"enable_thinking": "yes"}),
+            "InvalidParameter",
+            "'enable_thinking' must be Boolean",
         ),
         (
             body(messages=None),

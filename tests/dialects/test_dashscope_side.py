@@ -8,7 +8,7 @@ import pytest
 from ownstudio.catalog import Model
 from ownstudio.core.errors import ErrorKind, StudioError
 from ownstudio.core.events import Done, Finish, FinishReason, Started, TextDelta, Usage, collect
-from ownstudio.core.request import ChatPrompt, TextPrompt
+from ownstudio.core.request import ChatPrompt
 from ownstudio.dialects.dashscope import DashScope
 from ownstudio.dialects.dashscope_side import (
     count_answer,
@@ -67,7 +67,7 @@ def test_pages_that_cannot_be(models: list[Model], query: dict[str, str]) -> Non
 
 def test_what_to_count(resolve: Resolve) -> None:
     text = read_count_request(body(prompt="a<|im_end|>"), resolve)
-    assert text.prompt == TextPrompt("a<|im_end|>")
+    assert text.prompt == "a<|im_end|>"
     chat = read_count_request(body(messages=[{"role": "user", "content": "a"}]), resolve)
     assert isinstance(chat.prompt, ChatPrompt)
     with pytest.raises(StudioError):

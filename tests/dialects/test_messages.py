@@ -274,6 +274,8 @@ CALLING = {"role": "assistant", "content": "", "tool_calls": CALLS}
         # LangChain.
         {"content": None, "role": "assistant", "tool_calls": CALLS},
         {"role": "assistant", "tool_calls": CALLS},
+        # An answer of the multimodal path.
+        {"content": [], "role": "assistant", "tool_calls": CALLS},
     ],
 )
 @pytest.mark.parametrize(

@@ -45,6 +45,11 @@ def test_the_shape_and_the_order_of_its_keys() -> None:
     )
 
 
+def test_a_model_that_the_key_is_not_meant_for_has_no_code_of_its_own() -> None:
+    error = StudioError(ErrorKind.MODEL_ACCESS_DENIED, "Model access denied.")
+    assert json.loads(error_body(error, "r-1"))["error"]["code"] == "access_denied"
+
+
 def test_the_operators_detail_never_leaves() -> None:
     error = StudioError(ErrorKind.INTERNAL, "An internal error has occured", detail="/etc/secret")
     assert b"secret" not in error_body(error, "r-1")

@@ -83,6 +83,32 @@ async def test_the_multimodal_path_answers_with_lists(tmp_path: Path) -> None:
         )
 
 
+async def test_a_call_made_on_the_multimodal_path_can_be_sent_back_as_it_is(tmp_path: Path) -> None:
+    asked = [{"role": "user", "content": [{"text": "hi"}]}]
+    engine = ScriptedEngine([CALLED], [text_chunks("a")])
+    async with served(engine, tmp_path) as here:
+        async with here.client.post(
+            MULTIMODAL, data=body({"tools": TOOLS}, messages=asked)
+        ) as answer:
+            (choice,) = (await answer.json())["output"]["choices"]
+        calling = choice["message"]
+        assert (choice["finish_reason"], calling["content"]) == ("tool_calls", [])
+        result = {"role": "tool", "content": "ok", "tool_call_id": calling["tool_calls"][0]["id"]}
+        again = body({"tools": TOOLS}, messages=[*asked, calling, result])
+        async with here.client.post(MULTIMODAL, data=again) as answer:
+            (choice,) = (await answer.json())["output"]["choices"]
+    assert choice["message"]["content"] == [{"text": "a"}]
+
+
+async def test_a_body_that_is_too_large(tmp_path: Path) -> None:
+    async with served(ScriptedEngine([]), tmp_path, body_bytes_max=1000) as here:
+        assert await refused(here, data=b"x" * 1001) == (
+            413,
+            "BadRequest.TooLarge",
+            "Payload Too Large.",
+        )
+
+
 @pytest.mark.parametrize(
     ("headers", "expected"),
     [
@@ -246,6 +272,24 @@ async def test_counting_plain_text(tmp_path: Path) -> None:
     assert told["output"]["tokens"] == ["如何", "做", "土豆", "炖", "猪", "脚", "?"]
     assert told["usage"] == {"input_tokens": 7}
     assert "prompt" not in told["output"]
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("<|fim_prefix|>def quick_sort(arr):<|fim_suffix|>", 7),
+        ("<|fim_suffix|>", 1),
+        ("a<|fim_suffix|>b<|im_end|>", 4),
+    ],
+)
+async def test_counting_takes_plain_text_as_it_stands(
+    tmp_path: Path, text: str, count: int
+) -> None:
+    async with served(ScriptedEngine([]), tmp_path) as here:
+        async with here.client.post("/api/v1/tokenizer", data=body(prompt=text)) as answer:
+            told = await answer.json()
+    assert told["usage"] == {"input_tokens": count}
+    assert "".join(told["output"]["tokens"]) == text
 
 
 @pytest.mark.parametrize("as_chat", [False, True])

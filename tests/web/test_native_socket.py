@@ -226,6 +226,8 @@ async def test_a_hang_up_aborts_the_task(tmp_path: Path) -> None:
         await socket.close()
         await asyncio.wait_for(aborted.wait(), 5)
         await asyncio.wait_for(here.studio.idle.wait(), 5)
+        page = await metrics_once_closed(here)
+    assert 'ownstudio_requests_total{route="native-socket",status="499"} 1.0' in page
 
 
 async def test_a_message_that_is_too_large_ends_the_connection(tmp_path: Path) -> None:
@@ -259,16 +261,30 @@ async def test_without_a_key_or_elsewhere_there_is_no_socket(
         assert refused.value.status == 403
 
 
-async def test_it_is_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("streaming", ["none", "out"])
+async def test_it_is_counted(tmp_path: Path, streaming: str) -> None:
     async with connected(ScriptedEngine([text_chunks("a")]), tmp_path) as (here, socket):
-        await socket.send_str(run_task("none"))
+        await socket.send_str(run_task(streaming))
         await events_of(socket)
         await socket.close()
-        async with asyncio.timeout(5):
-            while True:
-                async with here.client.get("/metrics") as answer:
-                    page = await answer.text()
-                if 'ownstudio_requests_total{route="native-socket"' in page:
-                    break
-                await asyncio.sleep(0.02)
+        page = await metrics_once_closed(here)
     assert 'ownstudio_completion_tokens_total{deployment="test"} 1.0' in page
+    assert 'ownstudio_requests_total{route="native-socket",status="101"} 1.0' in page
+
+
+async def test_a_close_without_a_task_is_no_hang_up(tmp_path: Path) -> None:
+    async with connected(ScriptedEngine([]), tmp_path) as (here, socket):
+        await socket.close()
+        page = await metrics_once_closed(here)
+    assert 'ownstudio_requests_total{route="native-socket",status="101"} 1.0' in page
+
+
+async def metrics_once_closed(here: Served) -> str:
+    """The page of metrics, once it counts a connection that has ended."""
+    async with asyncio.timeout(5):
+        while True:
+            async with here.client.get("/metrics") as answer:
+                page = await answer.text()
+            if 'ownstudio_requests_total{route="native-socket"' in page:
+                return page
+            await asyncio.sleep(0.02)

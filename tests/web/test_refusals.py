@@ -10,11 +10,12 @@ from typing import Any
 import aiohttp
 import pytest
 
+from ownstudio.qwen.tokenizer import Tokenizer
 from support.scripted import ScriptedEngine, text_chunks
 from support.serving import CHAT, Served, served
 from support.studio import MODEL
 
-ASKED = {"model": "qwen-plus", "messages": [{"role": "user", "content": "hello"}]}
+ASKED: dict[str, Any] = {"model": "qwen-plus", "messages": [{"role": "user", "content": "hello"}]}
 
 
 def body(**changed: Any) -> bytes:
@@ -158,6 +159,37 @@ async def test_a_huge_prompt_is_refused_before_it_is_tokenized(tmp_path: Path) -
         assert (status, error["param"]) == (400, "messages")
         assert "Range of input length should be [1, 4095]" in error["message"]
         assert time.perf_counter() - started < 2
+
+
+LONG = "word " * 200_000
+
+
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [
+        ({"function": {"name": LONG}}, {}),
+        ({"id": LONG}, {}),
+        ({}, {"tool_call_id": LONG}),
+        ({}, {"name": LONG}),
+    ],
+    ids=["the name of a function", "the id of a call", "the id of an answer", "a name"],
+)
+async def test_a_huge_name_or_id_is_refused_before_it_is_tokenized(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Any, answer: Any
+) -> None:
+    def encode(self: Tokenizer, text: str, *, specials: bool) -> list[int]:
+        raise AssertionError("tokenized")
+
+    messages = [
+        *ASKED["messages"],
+        {"role": "assistant", "tool_calls": [{"function": {"name": "f"}} | call]},
+        {"role": "tool", "content": "ok"} | answer,
+    ]
+    async with served(ScriptedEngine([]), tmp_path, body_bytes_max=8 << 20) as here:
+        monkeypatch.setattr(Tokenizer, "encode", encode)
+        status, error = await refused(here, io.BytesIO(body(messages=messages)))
+    assert (status, error["param"]) == (400, "messages")
+    assert "Range of input length should be [1, 4095]" in error["message"]
 
 
 async def test_models(tmp_path: Path) -> None:

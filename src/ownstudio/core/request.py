@@ -70,9 +70,13 @@ class Message(Struct, frozen=True):
 
     @property
     def characters(self) -> int:
-        """About how much there is to render: a turn is a few tokens long, whatever it holds."""
-        calls = sum(len(call.arguments) for call in self.tool_calls)
-        return TURN_CHARACTERS + len(self.content) + len(self.reasoning or "") + calls
+        """About how much there is to render: a turn is a few tokens long, whatever it holds.
+
+        Names and ids count as well, since a template may show them and no client has to keep them short.
+        """
+        names = len(self.name or "") + len(self.tool_call_id or "")
+        calls = sum(len(call.id) + len(call.name) + len(call.arguments) for call in self.tool_calls)
+        return TURN_CHARACTERS + len(self.content) + len(self.reasoning or "") + names + calls
 
 
 class ChatPrompt(Struct, frozen=True):

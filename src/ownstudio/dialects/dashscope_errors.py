@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from ownstudio.core.errors import ErrorKind, StudioError
 from ownstudio.dialects.answer_json import one_line
+from ownstudio.dialects.thinking import CannotThink
 
 _INVALID = "InvalidParameter"
 _ALGORITHM_PARAMETER = "<400> InternalError.Algo.InvalidParameter: "
@@ -47,7 +48,7 @@ ERRORS: dict[ErrorKind, _Row] = {
     ErrorKind.MODEL_NOT_SUPPORTED: _Row(_INVALID),
     ErrorKind.NOT_FOUND: _Row("NotFound"),
     ErrorKind.METHOD_NOT_ALLOWED: _Row(_INVALID),
-    ErrorKind.BODY_TOO_LARGE: _Row(_INVALID),
+    ErrorKind.BODY_TOO_LARGE: _Row("BadRequest.TooLarge", "Payload Too Large."),
     ErrorKind.REQUESTS_LIMITED: _Row("Throttling.RateQuota"),
     ErrorKind.TOKENS_LIMITED: _Row("Throttling.AllocationQuota"),
     ErrorKind.BURST_LIMITED: _Row("Throttling.BurstRate"),
@@ -61,14 +62,18 @@ ERRORS: dict[ErrorKind, _Row] = {
     ErrorKind.STORE_UNAVAILABLE: _Row("ServiceUnavailable"),
 }
 
-# What lacks these has codes of its own.
-_CODES_OF_MISSING = {"model": "BadRequest.EmptyModel", "input": "BadRequest.EmptyInput"}
+# What is wrong with these has codes of its own.
+_CODES_OF_PARAMETERS: dict[tuple[ErrorKind, str | None], str] = {
+    (ErrorKind.MISSING_PARAMETER, "model"): "BadRequest.EmptyModel",
+    (ErrorKind.MISSING_PARAMETER, "input"): "BadRequest.EmptyInput",
+    (ErrorKind.INVALID_PARAMETER, "input"): "BadRequest.IllegalInput",
+}
 
 
 def error_code(error: StudioError) -> str:
-    if error.kind is ErrorKind.MISSING_PARAMETER and error.param in _CODES_OF_MISSING:
-        return _CODES_OF_MISSING[error.param]
-    return ERRORS[error.kind].code
+    if isinstance(error, CannotThink):
+        return "InvalidParameter.NotSupportEnableThinking"
+    return _CODES_OF_PARAMETERS.get((error.kind, error.param), ERRORS[error.kind].code)
 
 
 def error_message(error: StudioError) -> str:

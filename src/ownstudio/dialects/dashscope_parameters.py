@@ -50,7 +50,7 @@ PARAMETERS = Parameters(
         "frequency_penalty": "[-2, 2]",
         "seed": "0 to 2^63-1",
         "stop": "a text, texts, token ids or sequences of token ids",
-        "n": "1 to 4 where the catalogue allows it; 1 with tools",
+        "n": "1 to 4 where the catalogue allows it; beside tools 1 to 4, and one is made",
         "tools": "functions that the model may call; needs the `message` form",
         "tool_choice": "auto, none, required or an object that names a function",
         "parallel_tool_calls": "false: one call in an answer; true: as many as the model makes",

@@ -39,6 +39,7 @@ from ownstudio.dialects.thinking import (
 from ownstudio.dialects.tools import read_tool_choice, read_tools
 
 SEED_MAX = 2**63 - 1
+CHOICES_MAX = 4
 MODEL_NAME_CHARACTERS_MAX = 256
 
 ResultFormat = Literal["text", "message"]
@@ -60,7 +61,7 @@ def read_input(fields: Fields) -> Fields:
     if value is None or value == {}:
         raise _missing("input", "Required input parameter missing from request.")
     if type(value) is not dict:
-        raise wrong_type("input", "Object")
+        raise malformed("input", "The input parameter requires json format.")
     return value
 
 
@@ -160,7 +161,8 @@ def _request(parameters: Fields, model: Model, prompt: ChatPrompt) -> Generation
     answer_max = integer_within(parameters, "max_tokens", 1, output_max)
     whole_max = integer_within(parameters, "max_completion_tokens", 1, output_max)
     bounds = [bound for bound in (answer_max, whole_max) if bound is not None]
-    n = read_n(parameters, model.n_max)
+    # The real service does not refuse several choices beside tools, whatever the model; it makes one.
+    n = read_n(parameters, CHOICES_MAX if prompt.tools else model.n_max)
     return GenerationRequest(
         model=model.name,
         prompt=prompt,
@@ -168,7 +170,6 @@ def _request(parameters: Fields, model: Model, prompt: ChatPrompt) -> Generation
             parameters, model.thinking.defaults if thinks else model.defaults, SEED_MAX
         ),
         max_tokens=min(bounds, default=None),
-        # The real service does not refuse several choices beside tools; it makes one.
         n=1 if prompt.tools else n,
         stop=read_stop(parameters),
         top_logprobs=read_top_logprobs(parameters),

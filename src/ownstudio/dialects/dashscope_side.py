@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from ownstudio.catalog import Model
 from ownstudio.core.events import TokenId
-from ownstudio.core.request import ChatPrompt, TextPrompt
+from ownstudio.core.request import ChatPrompt
 from ownstudio.dialects.dashscope_request import read_conversation, read_input, read_model_name
 from ownstudio.dialects.fields import malformed, read_object, text
 
@@ -60,7 +60,7 @@ class CountRequest(Struct, frozen=True):
     """What to count: a conversation as a model is shown it, or raw text."""
 
     model: Model
-    prompt: ChatPrompt | TextPrompt
+    prompt: ChatPrompt | str
 
 
 def read_count_request(body: bytes, resolve: Callable[[str], Model]) -> CountRequest:
@@ -70,7 +70,7 @@ def read_count_request(body: bytes, resolve: Callable[[str], Model]) -> CountReq
     model = resolve(name)
     prompt = text(given, "prompt")
     if given.get("messages") is None and given.get("history") is None and prompt:
-        return CountRequest(model, TextPrompt(prompt))
+        return CountRequest(model, prompt)
     return CountRequest(model, ChatPrompt(read_conversation(given, [])))
 
 

@@ -3,8 +3,9 @@
 Content is text, or a list of text parts, which are joined. `developer` is another word for `system`.
 A tool message needs an assistant's tool calls before it; its `tool_call_id` may be missing, as it is in
 the vendor's own samples, but must not name a call that was never made. An assistant message without
-text is fine where it calls tools or says `null` outright. Fields that no table knows are reported, not
-refused, since clients append whole answers with whatever these hold.
+text is fine where it calls tools or says `null` outright, or `[]` as the multimodal path writes it.
+Fields that no table knows are reported, not refused, since clients append whole answers with whatever
+these hold.
 
 A `cache_control` of type `ephemeral` on a part marks what to cache. On a message it means nothing, as on the real
 service; how long a block is kept is the server's to say, so whatever else a mark holds is reported.
@@ -132,14 +133,12 @@ def _content(
     content = item.get("content")
     if type(content) is str:
         return content, ()
-    if content is None:
+    if content is None or content == []:
         if role == "assistant" and ("content" in item or calls_tools):
             return "", ()
         raise invalid_parameter("content", _CONTENT_REQUIRED)
     if type(content) is not list:
         raise malformed("content", "input content must be a string.")
-    if not content:
-        raise invalid_parameter("content", _CONTENT_REQUIRED)
     parts = [_part(part, place, ignored) for place, part in enumerate(content)]
     whole = "".join([words for words, _ in parts])
     if len(parts) == 1 and not parts[0][1]:

@@ -36,7 +36,7 @@ ERRORS: dict[ErrorKind, _Row] = {
     ErrorKind.MISSING_API_KEY: _Row("invalid_api_key"),
     ErrorKind.ACCESS_DENIED: _Row("access_denied"),
     ErrorKind.ARREARAGE: _Row("Arrearage", "Arrearage"),
-    ErrorKind.MODEL_ACCESS_DENIED: _Row("Model.AccessDenied"),
+    ErrorKind.MODEL_ACCESS_DENIED: _Row("access_denied"),
     ErrorKind.WORKSPACE_ACCESS_DENIED: _Row("Workspace.AccessDenied"),
     ErrorKind.FREE_QUOTA_EXHAUSTED: _Row(
         "AllocationQuota.FreeTierOnly", "AllocationQuota.FreeTierOnly"

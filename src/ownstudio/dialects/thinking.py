@@ -6,7 +6,7 @@ plain call of one that is not streamed is refused. What a request leaves open is
 """
 
 from ownstudio.catalog import Model
-from ownstudio.core.errors import invalid_parameter
+from ownstudio.core.errors import ErrorKind, StudioError, invalid_parameter
 from ownstudio.core.request import ChatPrompt, ResponseFormat
 from ownstudio.dialects.fields import Fields, choice, integer, malformed
 
@@ -22,15 +22,24 @@ _NO_JSON = "Json mode response is not supported when enable_thinking is true"
 _NO_PARTIAL = "Partial mode is not supported when enable_thinking is true"
 
 
+class CannotThink(StudioError):
+    """A model that never thinks was asked to."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            ErrorKind.INVALID_PARAMETER,
+            f"The model {model} does not support enable_thinking.",
+            param="enable_thinking",
+        )
+
+
 def read_thinking(fields: Fields, model: Model, stream: bool) -> bool:
     """Whether the model is to think. Raises StudioError where it cannot, or cannot help it."""
     thinking = model.thinking
     asked = choice(fields, "enable_thinking")
     if thinking.mode == "none":
         if asked:
-            raise malformed(
-                "enable_thinking", f"The model {model.name} does not support enable_thinking."
-            )
+            raise CannotThink(model.name)
         return False
     if thinking.mode == "always":
         if asked is False:

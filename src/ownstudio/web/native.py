@@ -9,7 +9,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ownstudio.core.errors import ErrorKind, StudioError
-from ownstudio.core.request import ChatPrompt
+from ownstudio.core.request import ChatPrompt, TextPrompt
 from ownstudio.dialects.dashscope import DashScope
 from ownstudio.dialects.dashscope_side import (
     CountRequest,
@@ -164,8 +164,9 @@ class Count:
         caller: Caller = scope[CALLER]
         asked = await read_aside(len(body), lambda: read_count_request(body, caller.resolve))
         deployment = self._deployment(asked.model.deployment)
-        check_length(asked.prompt, asked.model.input_max, deployment)
-        if asked.prompt.characters > LARGE_PROMPT_CHARACTERS:
+        prompt = TextPrompt(asked.prompt) if isinstance(asked.prompt, str) else asked.prompt
+        check_length(prompt, asked.model.input_max, deployment)
+        if prompt.characters > LARGE_PROMPT_CHARACTERS:
             answer = await asyncio.to_thread(_counted, asked, deployment, exchange.request_id)
         else:
             answer = _counted(asked, deployment, exchange.request_id)
@@ -184,7 +185,8 @@ def _counted(asked: CountRequest, deployment: Deployment, request_id: str) -> by
         token_ids = deployment.renderer.render_chat(asked.prompt).token_ids
         prompt = tokenizer.decode(token_ids)
     else:
-        token_ids = deployment.renderer.render_text(asked.prompt)
+        # As it stands: what a prompt to be continued lacks is added only where it is continued.
+        token_ids = tokenizer.encode(asked.prompt, specials=True)
         prompt = None
     tokens = [tokenizer.token_bytes(token_id).decode("utf-8", "replace") for token_id in token_ids]
     return count_answer(token_ids, tokens, prompt, request_id)

@@ -2,8 +2,8 @@
 
 Rules: the key is checked before the connection is accepted, and again before each task, since a connection
 may outlive its key; whoever asks nothing for `IDLE_S` or takes nothing for `STALL_S` is hung up on; a client
-that goes takes its task with it. What waits for the end of a task is bounded as it comes in, in number and in
-bytes.
+that goes takes its task with it, and only then has hung up. What waits for the end of a task is bounded as it
+comes in, in number and in bytes.
 """
 
 import asyncio
@@ -82,12 +82,14 @@ class NativeSocket:
         socket = _Socket(receive, send, self._message_bytes_max)
         try:
             code = await self._converse(exchange, socket)
+        except _Closed:
+            return
         except _TooBig:
             code = TOO_BIG
         await socket.close(code)
 
     async def _converse(self, exchange: Exchange, socket: "_Socket") -> int:
-        """The code to close the connection with, once there is nothing more to say. Raises HungUp, _TooBig."""
+        """The code to close the connection with, once there is nothing more to say. Raises HungUp, _Closed, _TooBig."""
         while (data := await socket.next_message(IDLE_S)) is not None:
             try:
                 message = await read_aside(len(data), partial(read_message, data))
@@ -143,6 +145,10 @@ class NativeSocket:
             await socket.say(said)
 
 
+class _Closed(Exception):
+    """The client has closed the connection."""
+
+
 class _TooBig(Exception):
     """The client sent more bytes than may wait."""
 
@@ -167,7 +173,7 @@ class _Socket:
             raise HungUp from None
 
     async def next_message(self, within_s: float) -> bytes | None:
-        """The next message; None when none came in time. Raises HungUp, _TooBig."""
+        """The next message; None when none came in time. Raises _Closed, _TooBig."""
         if self._inbox:
             data = self._inbox.popleft()
             self._inbox_bytes -= len(data)
@@ -185,13 +191,16 @@ class _Socket:
             while not worker.done():
                 either: list[asyncio.Future[Any]] = [worker, self._next()]
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                if self._next().done():
+                # Whoever closes at the same moment as the work ends has had all of it.
+                if self._next().done() and not worker.done():
                     data = self._received()
                     self._inbox.append(data)
                     self._inbox_bytes += len(data)
                     if len(self._inbox) > INBOX_MAX:
                         raise HungUp
             await worker
+        except _Closed:
+            raise HungUp from None
         finally:
             if not worker.done():
                 worker.cancel()
@@ -206,11 +215,11 @@ class _Socket:
         return self._waiting
 
     def _received(self) -> bytes:
-        """The message that has come. Raises HungUp where it is the last one, _TooBig where it cannot wait."""
+        """The message that has come. Raises _Closed where it is the last one, _TooBig where it cannot wait."""
         received = self._next().result()
         self._waiting = None
         if received["type"] == "websocket.disconnect":
-            raise HungUp
+            raise _Closed
         text: str | None = received.get("text")
         data: bytes = received.get("bytes") or b""
         if text is not None:
