@@ -12,9 +12,16 @@ from hypothesis import strategies as st
 from ownstudio.core.errors import StudioError
 from ownstudio.core.request import Tool
 from ownstudio.qwen.gbnf import RULES_CHARS_MAX, Rules, without
-from ownstudio.qwen.grammar import TOOLS_MAX, Grammar, call_grammar, json_grammar
+from ownstudio.qwen.grammar import (
+    TOOLS_MAX,
+    Grammar,
+    call_grammar,
+    call_or_json_grammar,
+    json_grammar,
+)
 from ownstudio.qwen.grammar_values import integer_between
 from ownstudio.qwen.tools import SCHEMA_CHARS_MAX, ToolForm
+from support.gbnf import accepts
 
 
 def tool(parameters: Any, name: str = "f") -> Tool:
@@ -284,6 +291,198 @@ def test_a_response_schema_that_is_none_is_refused() -> None:
     assert refusal.value.param == "response_format.json_schema.schema"
     assert json_grammar().warnings == ()
     assert "any JSON is allowed" in json_grammar(json.dumps(TOO_LARGE["doubling"])).warnings[0]
+
+
+def call_text(arguments: str, name: str = "f") -> str:
+    return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
+
+
+def xml_call_text(name: str = "f", **parameters: str) -> str:
+    parts = "".join(f"<parameter={k}>\n{v}\n</parameter>\n" for k, v in parameters.items())
+    return f"<tool_call>\n<function={name}>\n{parts}</function>\n</tool_call>"
+
+
+ANSWER = json.dumps(
+    properties(city={"type": "string"}, rain={"type": "boolean"}) | {"required": ["city", "rain"]}
+)
+
+
+@pytest.mark.parametrize("form", ToolForm)
+@pytest.mark.parametrize("schema", [ANSWER, None], ids=["schema", "object"])
+def test_calls_or_an_answer_in_json(form: ToolForm, schema: str | None) -> None:
+    tools = [tool({}, "now"), tool(properties(city={"type": "string"}), "weather")]
+    grammar = call_or_json_grammar(tools, form, schema, several=True)
+    assert (grammar.trigger, grammar.warnings) == (None, ())
+    now, weather = (
+        (call_text("{}", "now"), call_text('{"city": "Rome"}', "weather"))
+        if form is ToolForm.JSON
+        else (xml_call_text("now"), xml_call_text("weather", city="Rome"))
+    )
+    answer = '{"city": "</b> <\\u00e9", "rain": true}'
+    for text in (
+        now,
+        weather,
+        f"{now}\n{weather}\n{now}",
+        answer,
+        '{\n  "city":"","rain":false\n}',
+    ):
+        assert accepts(grammar.text, text), text
+    for text in (
+        "", "It rains.", f"It rains.\n{now}", f"{now}\n{answer}", f"{answer}\n{now}", "5", "[]", '"now"', "<tool_call>",
+        call_text("{}", "other"), now.replace("now", "weather ", 1), f"{now}{weather}",
+    ):  # fmt: skip
+        assert not accepts(grammar.text, text), text
+    assert accepts(grammar.text, '{"city": 5}') == (schema is None)
+    one = call_or_json_grammar(tools, form, schema, several=False)
+    for text in (now, answer):
+        assert accepts(one.text, text), text
+    assert not accepts(one.text, f"{now}\n{weather}")
+
+
+@pytest.mark.parametrize("form", ToolForm)
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
+def test_calls_and_an_answer_do_not_share_a_name(schema: Any, form: ToolForm) -> None:
+    grammar = call_or_json_grammar([tool(schema)], form, json.dumps(schema), several=True)
+    rules = rules_of(grammar)
+    assert len(rules) == len(grammar.text.splitlines())
+    for rule in rules.values():
+        assert references(rule) <= rules.keys()
+
+
+@pytest.mark.parametrize("form", ToolForm)
+def test_what_is_not_enforced_of_calls_or_an_answer_is_said_for_both(form: ToolForm) -> None:
+    loose = properties(a={"type": "string", "pattern": "a+"})
+    grammar = call_or_json_grammar([tool(loose)], form, json.dumps(loose), several=False)
+    assert grammar.warnings == (
+        "tools[0].function.parameters.a: pattern is not enforced",
+        "response_format.json_schema.schema.a: pattern is not enforced",
+    )
+    hostile = TOO_LARGE["doubling"]
+    grammar = call_or_json_grammar([tool(loose)], form, json.dumps(hostile), several=False)
+    assert "response_format.json_schema.schema: the schema is too large" in grammar.warnings[-1]
+    for text in (
+        "5",
+        '{"a": [1]}',
+        xml_call_text(a="x") if form is ToolForm.XML else call_text('{"a": "x"}'),
+    ):
+        assert accepts(grammar.text, text)
+    with pytest.raises(StudioError) as refusal:
+        call_or_json_grammar([], form, None, several=False)
+    assert refusal.value.param == "tools"
+    with pytest.raises(StudioError) as refusal:
+        call_or_json_grammar([tool(loose)], form, "5", several=False)
+    assert refusal.value.param == "response_format.json_schema.schema"
+
+
+@pytest.mark.parametrize("form", ToolForm)
+def test_an_answer_that_uses_up_the_whole_budget_leaves_room_for_the_calls(form: ToolForm) -> None:
+    whole = 0
+    for length in range(1296, 1304):  # the last of these are too large, the others just fit
+        answer = properties(a={"enum": [f"{i:0>{length}}" for i in range(200)]})
+        grammar = call_or_json_grammar([tool({}, "now")], form, json.dumps(answer), several=True)
+        whole += not grammar.warnings
+        assert "now" in rules_of(grammar)["call"]
+    assert 0 < whole < 8
+
+
+@pytest.mark.parametrize(
+    "empty", [{}, {"required": []}, {"required": [], "anyOf": [], "patternProperties": {}}]
+)
+def test_a_function_without_parameters_takes_none_whatever_empty_words_its_schema_has(
+    empty: dict[str, Any],
+) -> None:
+    schema = properties() | empty
+    in_json, in_xml = grammar_of(schema).text, grammar_of(schema, ToolForm.XML).text
+    assert accepts(in_json, call_text("{}"))
+    assert not accepts(in_json, call_text('{"a": 1}'))
+    assert accepts(in_xml, xml_call_text())
+    assert not accepts(in_xml, xml_call_text(a="1"))
+
+
+@pytest.mark.parametrize(
+    "open_word", [{"additionalProperties": {}}, {"additionalProperties": True}]
+)
+def test_a_function_whose_schema_is_open_takes_any_parameters(open_word: dict[str, Any]) -> None:
+    schema = properties() | {"required": []} | open_word
+    assert accepts(grammar_of(schema).text, call_text('{"a": 1}'))
+    assert accepts(grammar_of(schema, ToolForm.XML).text, xml_call_text(a="1"))
+
+
+A_OR_B = {"anyOf": [{"required": ["a"]}, {"required": ["b"]}]}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object"} | A_OR_B,
+        A_OR_B,
+        {"oneOf": [A_OR_B, {"type": ["object", "null"], "required": ["b"]}]},
+        {"$ref": "#/$defs/it", "$defs": {"it": A_OR_B}},
+        {"anyOf": [{"$ref": "#/$defs/it"}, {"type": "string"}], "$defs": {"it": {"anyOf": [A_OR_B, True]}}},
+        {"allOf": [A_OR_B]},
+        {"anyOf": [{"enum": [5, {"a": 1}]}, {"const": 5}, {"$ref": "#/nowhere"}]},
+        {"type": ["object", "null"], "properties": {"a": {}}},
+        {"type": "array", "properties": {"a": {}}},
+        {"enum": [5], "properties": {"a": {}}},
+        {"anyOf": [{"type": "string"}]},
+        {"$ref": "#", "properties": {"a": {}}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_arguments_are_an_object_whatever_the_schema_says(schema: Any) -> None:
+    text = grammar_of(schema).text
+    assert accepts(text, call_text('{"a": 1}'))
+    for arguments in ("5", "null", '"a"', "[]", "true"):
+        assert not accepts(text, call_text(arguments)), arguments
+
+
+def test_choices_have_the_type_that_stands_beside_them() -> None:
+    bounds = {"type": "integer", "anyOf": [{"minimum": 5}, {"maximum": 1}, {"type": "string"}]}
+    texts = {"type": "string", "oneOf": [{"minLength": 3}, {"const": "a"}]}
+    schema = json.dumps(properties(a=bounds, b=texts) | {"required": ["a", "b"]})
+    grammar = json_grammar(schema)
+    assert grammar.warnings == ()
+    for a, b, right in (
+        ("7", '"abc"', True),
+        ("0", '"a"', True),
+        ("3", '"a"', False),
+        ("7", "5", False),
+        ("null", '"abc"', False),
+        ('"x"', '"abc"', False),
+    ):
+        assert accepts(grammar.text, f'{{"a": {a}, "b": {b}}}') == right, (a, b)
+
+
+def test_a_nullable_reference_beside_a_type_keeps_its_rule() -> None:
+    node = properties(
+        next={"type": ["object", "null"], "anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}
+    )
+    grammar = json_grammar(json.dumps({"$ref": "#/$defs/node", "$defs": {"node": node}}))
+    assert grammar.warnings == ()
+    assert accepts(grammar.text, '{"next": {"next": {"next": null}}}')
+    assert not accepts(grammar.text, '{"next": {"next": 5}}')
+
+
+def test_words_that_a_choice_leaves_unenforced_are_said() -> None:
+    schema = {
+        "type": "object",
+        "required": ["c"],
+        "additionalProperties": True,
+        "oneOf": [{}],
+    } | A_OR_B
+    place = "tools[0].function.parameters"
+    assert set(grammar_of(schema).warnings) == {
+        f"{place}: required beside anyOf is not enforced",
+        f"{place}: additionalProperties beside anyOf is not enforced",
+        f"{place}: oneOf beside anyOf is not enforced",
+    }
+    assert grammar_of({"type": "object"} | A_OR_B, ToolForm.XML).warnings == (
+        f"{place}: anyOf is not enforced",
+    )
+    closed = {"type": "object", "required": [], "additionalProperties": False} | A_OR_B
+    assert grammar_of(closed).warnings == ()
+    never = {"type": "object", "anyOf": [{"type": "string"}]}
+    assert grammar_of(never).warnings == (f"{place}: anyOf is not enforced",)
 
 
 @given(st.integers(-2000, 2000), st.integers(0, 3000), st.integers(-6000, 6000))

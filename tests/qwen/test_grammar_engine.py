@@ -13,7 +13,7 @@ import ownstudio
 from ownstudio.core.request import Tool
 from ownstudio.engines.llamacpp import LlamaCppEngine
 from ownstudio.engines.worker import WorkerOptions
-from ownstudio.qwen.grammar import Grammar, call_grammar, json_grammar
+from ownstudio.qwen.grammar import Grammar, call_grammar, call_or_json_grammar, json_grammar
 from ownstudio.qwen.parser import OutputParser
 from ownstudio.qwen.pieces import CallArguments, CallStart, Piece, joined
 from ownstudio.qwen.schema import referred, type_of
@@ -215,6 +215,29 @@ async def test_a_call_that_the_model_opens_itself_is_right_from_there(
         parser = OutputParser(tools=ToolSet(TOOLS))
         pieces = joined(parser.feed(text) + parser.finish())
         assert pieces[-2:] == [CallStart(0, "now"), CallArguments(0, "{}")], (said, text)
+
+
+WEATHER = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Paris", "Rome"]}, "rain": {"type": "boolean"}},
+    "required": ["city", "rain"],
+}
+
+
+@pytest.mark.parametrize("form", ToolForm)
+async def test_a_model_that_may_call_or_answer_in_json_does_what_it_begins_with(
+    engine: LlamaCppEngine, form: ToolForm
+) -> None:
+    tool = Tool("place", parameters=json.dumps(WEATHER))
+    grammar = call_or_json_grammar([tool], form, json.dumps(WEATHER), several=False)
+    text, ended = await written(engine, grammar, 1, [["<tool_call>", 20]])
+    [(called, arguments)] = calls_in(text)
+    assert ended
+    assert called == "place"
+    assert fits(arguments, WEATHER, WEATHER), text
+    text, ended = await written(engine, grammar, 1, [["{", 20]])
+    assert ended
+    assert fits(json.loads(text), WEATHER, WEATHER), text
 
 
 async def test_any_json_object(engine: LlamaCppEngine) -> None:

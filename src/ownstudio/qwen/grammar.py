@@ -1,4 +1,4 @@
-"""Grammars that hold a model to a call of a tool, or to JSON, while it writes: what it writes is right by construction.
+"""Grammars that hold a model to a call of a tool, to JSON, or to either: what it writes is right by construction.
 
 A grammar is text in llama.cpp's notation, made here and never by native code, since schemas are a client's. Every
 schema takes bounded time: one too large or too deep to follow is replaced by "any JSON", with a warning. The
@@ -20,7 +20,7 @@ from ownstudio.qwen.gbnf import Rules, TooLargeError, literal, one_of, without
 from ownstudio.qwen.grammar_schema import CHOICES_MAX, SchemaRules
 from ownstudio.qwen.grammar_values import IN_LINE, IN_LINES, JsonRules
 from ownstudio.qwen.parser import CALL_OPEN, CALLS_MAX
-from ownstudio.qwen.schema import referred, types_of
+from ownstudio.qwen.schema import followed, types_of
 from ownstudio.qwen.tools import SCHEMA_CHARS_MAX, ToolForm, decoded_schema, is_function_name
 from ownstudio.qwen.xml_call import (
     CALL_CLOSE,
@@ -31,6 +31,8 @@ from ownstudio.qwen.xml_call import (
 )
 
 TOOLS_MAX = 256
+_OBJECT = frozenset({"object"})
+_NAMING_WORDS = ("properties", "required", "anyOf", "oneOf", "allOf", "patternProperties")
 _CACHED = 64
 _CACHED_CHARS_MAX = 64 * 1024
 
@@ -54,13 +56,7 @@ def call_grammar(
 
     Raises StudioError for a name or a schema that cannot be taken at all.
     """
-    if not 0 < len(tools) <= TOOLS_MAX:
-        raise invalid_parameter("tools", f"Range of tools length should be [1, {TOOLS_MAX}]")
-    if sum(len(tool.parameters) for tool in tools) > SCHEMA_CHARS_MAX:
-        raise invalid_parameter(
-            "tools",
-            f"The parameters of all functions together exceed {SCHEMA_CHARS_MAX} characters.",
-        )
+    _check(tools)
     make = _cached_call_grammar if _small(tool.parameters for tool in tools) else _call_grammar
     return make(tuple(tools), form, lazy, several)
 
@@ -70,6 +66,29 @@ def json_grammar(schema: str | None = None) -> Grammar:
     return (_cached_json_grammar if _small([schema or ""]) else _json_grammar)(schema)
 
 
+def call_or_json_grammar(
+    tools: Sequence[Tool], form: ToolForm, schema: str | None, *, several: bool
+) -> Grammar:
+    """A call of any of `tools` (or `several`), or an answer in JSON as `json_grammar` has it.
+
+    The model decides by how it begins. Raises StudioError like the other two.
+    """
+    _check(tools)
+    small = _small([*(tool.parameters for tool in tools), schema or ""])
+    make = _cached_call_or_json_grammar if small else _call_or_json_grammar
+    return make(tuple(tools), form, schema, several)
+
+
+def _check(tools: Sequence[Tool]) -> None:
+    if not 0 < len(tools) <= TOOLS_MAX:
+        raise invalid_parameter("tools", f"Range of tools length should be [1, {TOOLS_MAX}]")
+    if sum(len(tool.parameters) for tool in tools) > SCHEMA_CHARS_MAX:
+        raise invalid_parameter(
+            "tools",
+            f"The parameters of all functions together exceed {SCHEMA_CHARS_MAX} characters.",
+        )
+
+
 def _small(schemas: Iterable[str]) -> bool:
     """Whether a grammar may be kept: what a client can make us remember is bounded."""
     return sum(map(len, schemas)) <= _CACHED_CHARS_MAX
@@ -77,6 +96,30 @@ def _small(schemas: Iterable[str]) -> bool:
 
 def _call_grammar(tools: tuple[Tool, ...], form: ToolForm, lazy: bool, several: bool) -> Grammar:
     rules = Rules()
+    calls, warnings = _calls(tools, form, several, rules)
+    return Grammar(rules.text(calls), warnings, CALL_OPEN if lazy else None)
+
+
+def _json_grammar(schema: str | None) -> Grammar:
+    rules = Rules()
+    answer, warnings = _answer(schema, rules)
+    return Grammar(rules.text(answer), warnings)
+
+
+def _call_or_json_grammar(
+    tools: tuple[Tool, ...], form: ToolForm, schema: str | None, several: bool
+) -> Grammar:
+    rules = Rules()
+    # Calls stay small where nothing is left for their schemas, so that these come last.
+    answer, answer_warnings = _answer(schema, rules, prefix="answer-")
+    calls, warnings = _calls(tools, form, several, rules)
+    return Grammar(rules.text(f"{calls} | {answer}"), warnings + answer_warnings)
+
+
+def _calls(
+    tools: tuple[Tool, ...], form: ToolForm, several: bool, rules: Rules
+) -> tuple[str, tuple[str, ...]]:
+    """An expression for calls, and the warnings."""
     writer = _JsonCalls(rules) if form is ToolForm.JSON else _XmlCalls(rules)
     functions = one_of(
         writer.function(tool, f"tools[{place}].function.parameters")
@@ -85,28 +128,29 @@ def _call_grammar(tools: tuple[Tool, ...], form: ToolForm, lazy: bool, several: 
     opening, closing = literal(CALL_OPEN + "\n"), literal("\n" + CALL_CLOSE)
     with rules.unbounded():
         call = rules.named("call", f"{opening} {functions} {closing}")
-    root = f'{call} ("\\n" {call}){{0,{CALLS_MAX - 1}}}' if several else call
-    return Grammar(rules.text(root), tuple(writer.warnings), CALL_OPEN if lazy else None)
+    calls = f'{call} ("\\n" {call}){{0,{CALLS_MAX - 1}}}' if several else call
+    return calls, tuple(writer.warnings)
 
 
-def _json_grammar(schema: str | None) -> Grammar:
-    rules = Rules()
-    json = JsonRules(rules, IN_LINES)
+def _answer(schema: str | None, rules: Rules, prefix: str = "") -> tuple[str, tuple[str, ...]]:
+    """An expression for an answer in JSON, and the warnings."""
+    json = JsonRules(rules, IN_LINES, prefix=prefix)
     if schema is None:
-        return Grammar(rules.text(json.any_object()))
+        return json.any_object(), ()
     place = "response_format.json_schema.schema"
     root = _schema(schema, place)
     mark = rules.mark()
     converted = SchemaRules(json, root, place)
     try:
-        return Grammar(rules.text(converted.value(root)), tuple(converted.warnings))
+        return converted.value(root), tuple(converted.warnings)
     except TooLargeError:
         rules.undo(mark)
-        return Grammar(rules.text(json.any_value()), (_too_large(place),))
+        return json.any_value(), (_too_large(place),)
 
 
 _cached_call_grammar = lru_cache(_CACHED)(_call_grammar)
 _cached_json_grammar = lru_cache(_CACHED)(_json_grammar)
+_cached_call_or_json_grammar = lru_cache(_CACHED)(_call_or_json_grammar)
 
 
 class _JsonCalls:
@@ -127,7 +171,7 @@ class _JsonCalls:
         converted = SchemaRules(self._json, root, place)
         try:
             schema = _parameters(root)
-            arguments = self._rules.new(converted.value(schema)) if schema else '"{}"'
+            arguments = self._rules.new(converted.value(schema, held=_OBJECT)) if schema else '"{}"'
         except TooLargeError:
             self._rules.undo(mark)
             self.warnings[_too_large(place)] = None
@@ -143,12 +187,13 @@ class _XmlCalls:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._json = JsonRules(rules, IN_LINE, tagless=True)
-        # A value must hold neither its own end nor that of the whole call.
-        self._text = without((PARAMETER_CLOSE, CALL_CLOSE), rules)
         key = r"[^<>\n]{1,64}"
-        self._any_parameter = rules.new(
-            f'"{PARAMETER_OPEN}" {key} ">\\n" {self._text} "\\n{PARAMETER_CLOSE}\\n"'
-        )
+        with rules.unbounded():
+            # A value must hold neither its own end nor that of the whole call.
+            self._text = without((PARAMETER_CLOSE, CALL_CLOSE), rules)
+            self._any_parameter = rules.new(
+                f'"{PARAMETER_OPEN}" {key} ">\\n" {self._text} "\\n{PARAMETER_CLOSE}\\n"'
+            )
         self.warnings: dict[str, None] = {}
 
     def function(self, tool: Tool, place: str) -> str:
@@ -167,6 +212,7 @@ class _XmlCalls:
 
     def _parameters(self, converted: SchemaRules, root: Any) -> str:
         schema = _parameters(root)
+        converted.warn_of_arguments(schema)
         properties = converted.properties(schema)
         extra = schema.get("additionalProperties", bool(schema) and not properties)
         parts = [
@@ -199,10 +245,7 @@ class _XmlCalls:
 
 def _choices(schema: object, root: object) -> list[str]:
     """The texts that a parameter may have; none where any will do."""
-    for _ in range(10):
-        if type(schema) is not dict or "$ref" not in schema:
-            break
-        schema = referred(root, schema["$ref"])
+    schema = followed(schema, root)
     if type(schema) is not dict:
         return []
     values = [schema["const"]] if "const" in schema else schema.get("enum")
@@ -216,22 +259,12 @@ def _choices(schema: object, root: object) -> list[str]:
 
 def _parameters(root: Any) -> dict[str, Any]:
     """The schema of a function's arguments, empty where it takes none at all."""
-    schema = root
-    for _ in range(10):
-        if type(schema) is not dict or "$ref" not in schema:
-            break
-        schema = referred(root, schema["$ref"])
-    if type(schema) is not dict:
+    schema = followed(root, root)
+    if type(schema) is not dict or "$ref" in schema:
         raise TooLargeError
-    open_words = (
-        "additionalProperties",
-        "anyOf",
-        "oneOf",
-        "allOf",
-        "patternProperties",
-        "required",
-    )
-    if not schema.get("properties") and not any(word in schema for word in open_words):
+    # An empty schema of additional properties allows any; the other words, where they are empty, say nothing.
+    opened = schema.get("additionalProperties", False) is not False
+    if not opened and not any(schema.get(word) for word in _NAMING_WORDS):
         return {}
     return {"type": "object", **schema}
 

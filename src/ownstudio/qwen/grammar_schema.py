@@ -1,9 +1,9 @@
 """Grammar rules for the values that a JSON Schema describes.
 
 Enforced: types, `enum` and `const`, `properties` in their order with `required` and `additionalProperties`, `items`,
-`prefixItems` and the number of items, `anyOf`, `oneOf`, `allOf` of objects, `$ref` within the schema with
-recursion, the length of strings, the range of integers. All else is passed over, and a warning says so. What is not
-said about additional properties means that there are none, as it does for the models that are asked.
+`prefixItems` and the number of items, `anyOf`, `oneOf` with the `type` beside them, `allOf` of objects, `$ref` within
+the schema with recursion, the length of strings, the range of integers. All else is passed over, and a warning says
+so. What is not said about additional properties means that there are none, as it does for the models that are asked.
 
 Schemas are a client's: the number of their parts, their depth and the size of each list are bounded, and
 `TooLargeError` is raised beyond that. So is the weight of a value: in how many ways at once the engine may have to
@@ -24,7 +24,7 @@ from ownstudio.qwen.grammar_values import (
     JsonRules,
     integer_between,
 )
-from ownstudio.qwen.schema import ALL_TYPES, NUMBERS, referred, types_of
+from ownstudio.qwen.schema import ALL_TYPES, NUMBERS, followed, referred, type_of, types_of
 
 PARTS_MAX = 2000
 DEPTH_MAX = 50
@@ -40,6 +40,10 @@ _BRACKETED: Final = frozenset({"object", "array"})
 _PASSED_OVER: Final = (
     "pattern", "format", "multipleOf", "uniqueItems", "not", "if", "patternProperties", "propertyNames",
     "dependentRequired", "dependentSchemas", "contains", "minProperties", "maxProperties",
+)  # fmt: skip
+_UNSEEN_BESIDE_CHOICES: Final = (
+    "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems", "minLength", "maxLength",
+    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
 )  # fmt: skip
 _LIMIT: Final = 10**INTEGER_DIGITS_MAX - 1
 
@@ -58,9 +62,17 @@ class SchemaRules:
         self.warnings: dict[str, None] = {}
 
     def value(
-        self, schema: object, path: str = "", depth: int = 0, aliases: tuple[str, ...] = ()
+        self,
+        schema: object,
+        path: str = "",
+        depth: int = 0,
+        aliases: tuple[str, ...] = (),
+        held: frozenset[str] = ALL_TYPES,
     ) -> str:
-        """An expression for `schema`. `aliases` are the references that led here without a bracket."""
+        """An expression for the values of `schema` whose type is one of `held`.
+
+        `aliases` are the references that led here without a bracket.
+        """
         self._parts_left -= 1
         self._rules.spend_part()
         if self._parts_left < 0 or depth > DEPTH_MAX:
@@ -68,33 +80,31 @@ class SchemaRules:
         if type(schema) is not dict:
             if schema is False:
                 self._warn(path, "a value that can never be")
-            return self._any()
+            return self._any(held)
         if "$ref" in schema:
-            return self._reference(schema["$ref"], path, depth, aliases)
+            return self._reference(schema, path, depth, aliases, held)
         self._warn_of_words(schema, path)
-        if "const" in schema:
-            return self._literals([schema["const"]])
-        if type(values := schema.get("enum")) is list and values:
+        if values := self._listed_values(schema, path, held):
             return self._literals(values)
         if type(parts := schema.get("allOf")) is list and parts:
-            return self.value(self._merged(schema, parts, path), path, depth + 1, aliases)
-        for word in ("anyOf", "oneOf"):
-            choices = schema.get(word)
-            if type(choices) is list and choices:
-                if "properties" not in schema:
-                    return self._choices(choices, f"{path}.{word}", depth, aliases)
-                self._warn(path, word)
-        types = types_of(schema, self._root)
+            return self.value(self._merged(schema, parts, path), path, depth + 1, aliases, held)
+        if chosen := self._chosen(schema, path, depth, aliases, held):
+            return chosen
+        return self._of_types(types_of(schema, self._root) & held or held, schema, path, depth)
+
+    def _of_types(
+        self, types: frozenset[str], schema: dict[str, Any], path: str, depth: int
+    ) -> str:
         if types == ALL_TYPES:
-            return self._any()
+            return self._weighed(self._json.any_value(), ANY_WEIGHT)
         return self._any_of(
             self._typed(name, schema, path, depth)
             for name in _TYPE_ORDER
             if name in types and not (name == "integer" and types >= NUMBERS)
         )
 
-    def _any(self) -> str:
-        return self._weighed(self._json.any_value(), ANY_WEIGHT)
+    def _any(self, held: frozenset[str]) -> str:
+        return self._of_types(held, {}, "", 0)
 
     def _any_of(self, expressions: Iterable[str]) -> str:
         choices = list(dict.fromkeys(expressions))
@@ -113,15 +123,26 @@ class SchemaRules:
     def _new_rule(self, expression: str, weight: int) -> str:
         return self._weighed(self._rules.new(expression), weight)
 
-    def _reference(self, pointer: object, path: str, depth: int, aliases: tuple[str, ...]) -> str:
+    def _reference(
+        self,
+        reference: dict[str, Any],
+        path: str,
+        depth: int,
+        aliases: tuple[str, ...],
+        held: frozenset[str],
+    ) -> str:
+        pointer = reference["$ref"]
         schema = referred(self._root, pointer)
         if type(pointer) is not str or schema is None:
             self._warn(path, "a reference that leads nowhere in this schema")
-            return self._any()
+            return self._any(held)
         references = self._references
         if references.stands_for_itself(pointer, aliases):
             self._warn(path, "a reference that only leads back to itself")
-            return self._any()
+            return self._any(held)
+        if held != ALL_TYPES and not types_of(schema, self._root) <= held:
+            # The rule of a reference is for all its types.
+            return self.value(schema, path, depth + 1, (*aliases, pointer), held)
         references.follow(pointer)
         if pointer not in references.names:
             name = self._rules.new_name()
@@ -131,9 +152,18 @@ class SchemaRules:
             self._weighed(self._rules.named(name, value), self._weight(value))
         return references.names[pointer]
 
-    def _literals(self, values: list[Any]) -> str:
+    def _listed_values(self, schema: dict[str, Any], path: str, held: frozenset[str]) -> list[Any]:
+        """What `const` or `enum` allow; nothing where none of it may stand here, or there is neither."""
+        word = "const" if "const" in schema else "enum"
+        values = [schema["const"]] if word == "const" else _listed(schema.get("enum"))
         if len(values) > CHOICES_MAX:
             raise TooLargeError
+        fitting = [value for value in values if held == ALL_TYPES or type_of(value) in held]
+        if values and not fitting:
+            self._warn(path, word)
+        return fitting
+
+    def _literals(self, values: list[Any]) -> str:
         try:
             return self._any_of(
                 [self._literal(dumps(value, ensure_ascii=False)) for value in values]
@@ -144,15 +174,50 @@ class SchemaRules:
     def _literal(self, text: str) -> str:
         return literal(text.replace("</", "<\\/") if self._json.tagless else text)
 
-    def _choices(self, choices: list[Any], path: str, depth: int, aliases: tuple[str, ...]) -> str:
+    def _chosen(
+        self,
+        schema: dict[str, Any],
+        path: str,
+        depth: int,
+        aliases: tuple[str, ...],
+        held: frozenset[str],
+    ) -> str | None:
+        """An expression for `anyOf` or `oneOf`; None where there is none that can be followed."""
+        if "type" in schema:
+            held = types_of({"type": schema["type"]}, self._root) & held or held
+        for word in ("anyOf", "oneOf"):
+            choices = _listed(schema.get(word))
+            if not choices:
+                continue
+            chosen = None
+            if "properties" not in schema:
+                chosen = self._choices(choices, f"{path}.{word}", depth, aliases, held)
+            if chosen is not None:
+                self._warn_of_words_beside(word, schema, path)
+                return chosen
+            self._warn(path, word)
+        return None
+
+    def _choices(
+        self,
+        choices: list[Any],
+        path: str,
+        depth: int,
+        aliases: tuple[str, ...],
+        held: frozenset[str],
+    ) -> str | None:
+        """Any of the choices that have values whose type is one of `held`; None where there are none."""
         if len(choices) > CHOICES_MAX:
             raise TooLargeError
-        types = [types_of(choice, self._root) for choice in choices]
+        types = [types_of(choice, self._root) & held for choice in choices]
+        if not any(types):
+            return None
         alike = any(sum(kind in each for each in types) > 1 for kind in _BRACKETED)
         self._references.enter_choice(alike=alike)
         chosen = self._any_of(
-            self.value(choice, f"{path}[{place}]", depth + 1, aliases)
+            self.value(choice, f"{path}[{place}]", depth + 1, aliases, held)
             for place, choice in enumerate(choices)
+            if types[place]
         )
         self._references.leave_choice(alike=alike)
         return chosen
@@ -164,10 +229,7 @@ class SchemaRules:
         required: list[Any] = list(_listed(merged.get("required")))
         for part in parts[:CHOICES_MAX]:
             self._parts_left -= 1
-            for _ in range(10):
-                if type(part) is not dict or "$ref" not in part:
-                    break
-                part = referred(self._root, part["$ref"])
+            part = followed(part, self._root)
             if type(part) is not dict:
                 continue
             if part.keys() & merged.keys() & {"anyOf", "oneOf", "enum", "const", "allOf"}:
@@ -315,10 +377,25 @@ class SchemaRules:
             if type(schema) is dict and word in schema:
                 self._warn(path, word)
 
+    def warn_of_arguments(self, schema: dict[str, Any]) -> None:
+        """Say what is not enforced of arguments that are written one by one."""
+        for word in ("const", "enum", "allOf", "anyOf", "oneOf"):
+            if schema.get(word):
+                self._warn("", word)
+        self._warn_of_words(schema, "")
+
     def _warn_of_words(self, schema: dict[str, Any], path: str) -> None:
         for word in _PASSED_OVER:
             if word in schema:
                 self._warn(path, word)
+
+    def _warn_of_words_beside(self, word: str, schema: dict[str, Any], path: str) -> None:
+        """The choices of `word` have the type that stands beside them, and see nothing else of `schema`."""
+        others = ("oneOf", *_UNSEEN_BESIDE_CHOICES) if word == "anyOf" else _UNSEEN_BESIDE_CHOICES
+        for other in others:
+            # Without these two values nothing would be different.
+            if other in schema and schema[other] is not False and schema[other] != []:
+                self._warn(path, f"{other} beside {word}")
 
     def _warn(self, path: str, what: str) -> None:
         if len(self.warnings) < WARNINGS_MAX:

@@ -36,30 +36,42 @@ _SPACE = '(" " | "\\n" [ \\t]{0,16})?'
 
 
 class JsonRules:
-    """JSON of any shape. With `tagless` no string holds `</`, which would end a parameter in the XML form."""
+    """JSON of any shape. With `tagless` no string holds `</`, which would end a parameter in the XML form.
 
-    def __init__(self, rules: Rules, spacing: Spacing, *, tagless: bool = False) -> None:
+    `prefix` begins the names of these rules, so that JSON of two kinds may stand in one grammar.
+    """
+
+    def __init__(
+        self, rules: Rules, spacing: Spacing, *, tagless: bool = False, prefix: str = ""
+    ) -> None:
         self.rules = rules
+        self._prefix = prefix
         self.spacing = spacing
         self.tagless = tagless
         if spacing is IN_LINES:
             rules.named("space", _SPACE)
 
     def string(self) -> str:
-        if "string" not in self.rules:
-            self.rules.named("escape", _ESCAPE)
+        name = f"{self._prefix}string"
+        if name not in self.rules:
+            escape = self.rules.named(f"{self._prefix}escape", _ESCAPE)
             if self.tagless:
-                text = f"({_CHARACTER_BUT_TAG} | escape | [<]+ ({_BEHIND_ANGLE} | escape))* [<]*"
+                text = (
+                    f"({_CHARACTER_BUT_TAG} | {escape} | [<]+ ({_BEHIND_ANGLE} | {escape}))* [<]*"
+                )
             else:
-                self.rules.named("character", f"{_CHARACTER} | escape")
-                text = "character*"
-            self.rules.named("string", rf'"\"" {text} "\""')
-        return "string"
+                text = f"{self.rules.named(self._character, f'{_CHARACTER} | {escape}')}*"
+            self.rules.named(name, rf'"\"" {text} "\""')
+        return name
+
+    @property
+    def _character(self) -> str:
+        return f"{self._prefix}character"
 
     def bounded_string(self, least: int, most: int | None) -> str:
         """A string of `least` to `most` characters. Not for tagless strings, whose characters cannot be counted."""
         self.string()
-        return rf'"\"" {repeated("character", least, most)} "\""'
+        return rf'"\"" {repeated(self._character, least, most)} "\""'
 
     def integer(self) -> str:
         return self._once("integer", f'"-"? {_NATURAL}')
@@ -75,7 +87,7 @@ class JsonRules:
         return self._once("boolean", '"true" | "false"')
 
     def any_value(self, depth: int = ANY_DEPTH) -> str:
-        name = f"any{depth}"
+        name = f"{self._prefix}any{depth}"
         if name not in self.rules:
             kinds = [self.string(), self.number(), self.boolean(), '"null"']
             if depth > 0:
@@ -116,6 +128,7 @@ class JsonRules:
         return " ".join([f'"{opening}"', *filter(None, parts), f'"{closing}"'])
 
     def _once(self, name: str, expression: str) -> str:
+        name = self._prefix + name
         if name not in self.rules:
             self.rules.named(name, expression)
         return name

@@ -14,6 +14,7 @@ NUMBERS: Final = frozenset({"integer", "number"})
 ALL_TYPES: Final = frozenset({"array", "boolean", "null", "object", "string"}) | NUMBERS
 
 _STEPS_MAX = 100
+_REFERENCES_MAX = 10
 _POINTER_CHARS_MAX = 1000
 
 
@@ -31,6 +32,15 @@ def referred(root: Any, pointer: object) -> Any:
         else:
             return None
     return found
+
+
+def followed(schema: object, root: object) -> Any:
+    """What the references of `schema` lead to; still a reference where they lead too far, or in a circle."""
+    for _ in range(_REFERENCES_MAX):
+        if type(schema) is not dict or "$ref" not in schema:
+            break
+        schema = referred(root, schema["$ref"])
+    return schema
 
 
 def type_of(value: object) -> str:

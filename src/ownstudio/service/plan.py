@@ -12,7 +12,7 @@ from ownstudio.core.errors import ErrorKind, StudioError, invalid_parameter
 from ownstudio.core.events import TokenId
 from ownstudio.core.request import ChatPrompt, GenerationRequest, TextPrompt, Tool
 from ownstudio.qwen.family import Family, ThinkingKind
-from ownstudio.qwen.grammar import Grammar, call_grammar, json_grammar
+from ownstudio.qwen.grammar import Grammar, call_grammar, call_or_json_grammar, json_grammar
 from ownstudio.qwen.parser import CALLS_MAX, OutputParser, Thinking
 from ownstudio.qwen.render import Rendered
 from ownstudio.qwen.stop import StopMatcher
@@ -28,23 +28,19 @@ TURN_TOKEN = "<|im_start|>"
 
 class Plan(Struct, frozen=True):
     """`input_max` is how many tokens the model takes; `warnings` tell what of a client's schemas is not enforced.
-    `prefix` is the prompt as the context cache knows it."""
+    `prefix` is the prompt as the context cache knows it. `thinks`: the answer begins with thinking, and counts so."""
 
     token_ids: list[TokenId]
     prefix: Prefix
     input_max: int
     stop: StopMatcher
     thinking: Thinking | None = None
+    thinks: bool = False
     tools: tuple[Tool, ...] = ()
     calls_max: int = CALLS_MAX
     grammar: str = ""
     grammar_trigger: str = ""
     warnings: tuple[str, ...] = ()
-
-    @property
-    def thinks(self) -> bool:
-        """The answer begins with thinking."""
-        return self.thinking is Thinking.OPEN
 
     def parser(self) -> OutputParser | None:
         """What reads one choice; None where all text is the answer."""
@@ -75,10 +71,13 @@ def plan(request: GenerationRequest, deployment: Deployment, model: Model) -> Pl
     ends = wanted(prompt.messages)
     rendered = deployment.renderer.render_chat(prompt, [(end.message, end.end) for end in ends])
     grammar = _grammar(request, prompt, family)
+    thinking = _thinking(family, opened=rendered.opens_thinking)
     return Plan(
         token_ids=rendered.token_ids,
         prefix=_prefix(prompt, rendered, ends, deployment.tokenizer),
-        thinking=_thinking(family, opened=rendered.opens_thinking),
+        thinking=thinking,
+        # Some templates leave it to the model to open its thinking once it is asked to think.
+        thinks=thinking is Thinking.OPEN or (thinking is Thinking.MAY and prompt.enable_thinking),
         input_max=input_max,
         stop=stop,
         tools=prompt.tools,
@@ -130,18 +129,19 @@ def _thinking(family: Family, *, opened: bool) -> Thinking:
 
 
 def _grammar(request: GenerationRequest, prompt: ChatPrompt, family: Family) -> Grammar:
-    """Calls are constrained where one is forced or once the model opens one; answers where a format is asked for."""
+    """Calls are constrained where one is forced or once the model opens one; answers where a format is asked for.
+
+    A forced call leaves no answer in words, and so nothing that a format could hold.
+    """
     answer = request.response_format
     choice = prompt.tool_choice
-    if prompt.tools:
-        offered = [tool for tool in prompt.tools if choice.name in (None, tool.name)]
-        lazy = choice.mode == "auto"
-        if not lazy or answer.kind == "text":
-            several = prompt.parallel_tool_calls and choice.name is None
-            form = family.tool_form or ToolForm.JSON
-            return call_grammar(offered, form, lazy=lazy, several=several)
-    if answer.kind == "json_object":
-        return json_grammar()
-    if answer.kind == "json_schema":
-        return json_grammar(answer.schema)
-    return NO_GRAMMAR
+    schema = answer.schema if answer.kind == "json_schema" else None
+    if not prompt.tools:
+        return NO_GRAMMAR if answer.kind == "text" else json_grammar(schema)
+    form = family.tool_form or ToolForm.JSON
+    offered = [tool for tool in prompt.tools if choice.name in (None, tool.name)]
+    several = prompt.parallel_tool_calls and choice.name is None
+    lazy = choice.mode == "auto"
+    if lazy and answer.kind != "text":
+        return call_or_json_grammar(offered, form, schema, several=several)
+    return call_grammar(offered, form, lazy=lazy, several=several)
