@@ -13,6 +13,7 @@ from ownstudio.core.request import (
     GenerationRequest,
     Message,
     ResponseFormat,
+    Stop,
     Tool,
     ToolChoice,
 )
@@ -217,3 +218,126 @@ async def test_an_answer_that_is_cut_before_it_says_anything_still_begins() -> N
     completion, events = await run(ScriptedEngine([written("\n")[:1], Stall()]), request)
     assert isinstance(events[0], Started)
     assert completion.choices[0].finish_reason is FinishReason.LENGTH
+
+
+WRITE = Tool(
+    "write_file",
+    "Write a file",
+    '{"type":"object","properties":{"content":{"type":"string"}},"required":["content"]}',
+)
+PROGRAM = "import os\n# Note: keep\nmain()\n"
+WRITTEN = msgspec.json.encode({"content": PROGRAM}).decode()
+IN_JSON = f'<tool_call>\n{{"name": "write_file", "arguments": {WRITTEN}}}\n</tool_call>'
+IN_XML = (
+    f"<tool_call>\n<function=write_file>\n<parameter=content>\n{PROGRAM}\n</parameter>\n"
+    "</function>\n</tool_call>"
+)
+# Those that the documentation of Qwen-Coder has its agents send, and some that calls and their tags are full of.
+CODER_STOPS = ("\n# Explanation:", "Description", "Explanation:", "Note:")
+STOPS_IN_CALLS = (*CODER_STOPS, "\n", ">>>", '"', "_call>\n{x", "</parameter>", "</tool_call>")
+
+
+def to_write(**fields: object) -> ChatPrompt:
+    messages = (Message("user", "Write it."),)
+    return ChatPrompt(messages, tools=(WRITE,), **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", [IN_JSON, IN_XML])
+async def test_no_stop_text_ends_a_call(text: str) -> None:
+    engine = ScriptedEngine([written("I write." + text)])
+    completion, _ = await run(engine, asked(to_write(), stop=Stop(texts=STOPS_IN_CALLS)))
+    (choice,) = completion.choices
+    assert choice.text == "I write."
+    assert msgspec.json.decode(choice.tool_calls[0].arguments) == {"content": PROGRAM}
+    assert choice.finish_reason is FinishReason.TOOL_CALLS
+
+
+async def test_no_stop_of_token_ids_ends_a_call() -> None:
+    note = tuple(tokenizer().encode(" Note", specials=False))
+    engine = ScriptedEngine([written("I write.\n" + IN_JSON)], [written("I write. Note this.")])
+    request = asked(to_write(), stop=Stop(token_ids=(note,)))
+    completion, _ = await run(engine, request)
+    assert msgspec.json.decode(completion.choices[0].tool_calls[0].arguments) == {
+        "content": PROGRAM
+    }
+    completion, _ = await run(engine, request)
+    assert completion.choices[0].text == "I write."
+
+
+@pytest.mark.parametrize("text", [IN_JSON, IN_XML])
+async def test_a_stop_text_outside_calls_ends_the_answer(text: str) -> None:
+    request = asked(to_write(parallel_tool_calls=True), stop=Stop(texts=CODER_STOPS))
+    for answer, calls in (
+        (f"Now. Note: {text}", 0),
+        (f"Now. {text}\nNote: {text}", 1),
+        (f"Now. {text}\n{text}\nNote: {text}", 2),
+    ):
+        engine = ScriptedEngine([written(answer)[:-1], Stall()])
+        completion, _ = await run(engine, request)
+        (choice,) = completion.choices
+        assert choice.text.strip() == "Now."
+        assert len(choice.tool_calls) == calls
+        assert choice.finish_reason is (FinishReason.TOOL_CALLS if calls else FinishReason.STOP)
+        assert engine.aborted == 1
+
+
+async def test_a_stop_text_may_be_the_tag_that_opens_a_call() -> None:
+    engine = ScriptedEngine([written("Now. " + IN_JSON)])
+    completion, _ = await run(engine, asked(to_write(), stop=Stop(texts=("<tool_call>",))))
+    (choice,) = completion.choices
+    assert (choice.text, choice.tool_calls) == ("Now. ", ())
+    assert choice.finish_reason is FinishReason.STOP
+
+
+async def test_thoughts_that_may_begin_a_stop_stay_thoughts_when_the_budget_ends_them() -> None:
+    prompt = ChatPrompt((Message("user", "think"),), enable_thinking=True)
+    for thoughts, stop, said in (
+        ("I look. Ob", "Observation:", "Hello"),
+        ("I look. ##", "## End", " End-to-end"),
+        ("I look <", "< 5", " 5"),
+    ):
+        chunks = text_chunks(*thoughts)[:-1]
+        engine = ScriptedEngine([[chunk] for chunk in chunks] + [Stall()], [text_chunks(said)])
+        request = asked(prompt, thinking_budget=len(thoughts), stop=Stop(texts=(stop,)))
+        completion, _ = await run(engine, request)
+        (choice,) = completion.choices
+        assert (choice.reasoning, choice.text) == (thoughts, said)
+        assert choice.finish_reason is FinishReason.STOP
+
+
+async def test_tokens_of_thoughts_and_of_the_answer_make_no_stop_together() -> None:
+    prompt = ChatPrompt((Message("user", "think"),), enable_thinking=True)
+    thoughts, said = Chunk(0, "Hm", (7,), 1), Chunk(0, "Hello", (8,), 1)
+    end = Chunk(0, "", (), 1, finish=EngineFinish.END_TOKEN)
+    engine = ScriptedEngine([[thoughts], Stall()], [[said], [end]])
+    request = asked(prompt, thinking_budget=1, stop=Stop(token_ids=((7, 8),)))
+    completion, _ = await run(engine, request)
+    (choice,) = completion.choices
+    assert (choice.reasoning, choice.text) == ("Hm", "Hello")
+
+
+async def test_what_may_begin_a_stop_is_text_where_the_answer_is_as_long_as_it_may_be() -> None:
+    engine = ScriptedEngine([text_chunks("Hm", "</think>", "I", " see", " Ob", "servation:")])
+    prompt = ChatPrompt((Message("user", "think"),), enable_thinking=True)
+    stop = Stop(texts=("Observation:",))
+    completion, _ = await run(engine, asked(prompt, max_tokens=3, stop=stop))
+    (choice,) = completion.choices
+    assert choice.text == "I see Ob"
+    assert choice.finish_reason is FinishReason.LENGTH
+
+
+async def test_thoughts_that_may_begin_a_stop_are_told_where_no_room_is_left_for_an_answer() -> (
+    None
+):
+    prompt = ChatPrompt((Message("user", "think"),), enable_thinking=True)
+    forced = len(tokenizer().encode("\n</think>\n\n", specials=True))
+    request = asked(
+        prompt,
+        thinking_budget=2,
+        max_completion_tokens=2 + forced,
+        stop=Stop(texts=("Observation:",)),
+    )
+    completion, _ = await run(ScriptedEngine([text_chunks("I see", " Ob")[:-1], Stall()]), request)
+    (choice,) = completion.choices
+    assert choice.reasoning == "I see Ob"
+    assert choice.finish_reason is FinishReason.LENGTH

@@ -50,6 +50,7 @@ class _Mode(Enum):
     ENDED = 6
 
 
+_IN_CALL = (_Mode.OPENING, _Mode.CALL, _Mode.CLOSING)
 _PLAIN: dict[_Mode, Callable[[str], Piece]] = {_Mode.THINKING: Reasoning, _Mode.ANSWER: Text}
 
 
@@ -98,6 +99,11 @@ class OutputParser:
         )
 
     @property
+    def in_call(self) -> bool:
+        """Whether what comes next belongs, for all that is known, to a call: from behind its opening tag to its end."""
+        return self._mode in _IN_CALL
+
+    @property
     def ended(self) -> bool:
         """All calls that were asked for are complete; what follows is ignored."""
         return self._mode is _Mode.ENDED
@@ -113,6 +119,15 @@ class OutputParser:
                 pass
             self._settle()
         return out
+
+    def feed_call(self, text: str, out: list[Piece]) -> str:
+        """Take `text` as far as the call goes that is being read. Returns what lies behind it, still to be fed."""
+        self._cursor.feed(text)
+        while self.in_call and self._STEPS[self._mode](self, out):
+            pass
+        rest = "" if self.in_call else self._cursor.take(len(self._cursor.text))
+        self._settle()
+        return rest
 
     def finish(self) -> list[Piece]:
         """The answer is over: the pieces held back, a call that has started made whole."""

@@ -78,15 +78,16 @@ class StopMatcher:
         self._texts = _Automaton(texts) if texts else None
         self._first = re.compile("|".join({re.escape(text[0]) for text in texts}))
         self._tokens = _Automaton(sequences) if sequences else None
-        self._begin()
+        self.begin()
 
     def again(self) -> "StopMatcher":
         """A matcher of the same stops for another choice: finding out what to look for is done once."""
         other = copy(self)
-        other._begin()
+        other.begin()
         return other
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Forget all that came: what follows is another text, and no stop reaches from one into the other."""
         self.stopped = False
         self._state = 0
         self._held = ""
@@ -102,9 +103,14 @@ class StopMatcher:
             return self._feed_tokens(self._tokens, text, token_ids)
         return text
 
+    @property
+    def held(self) -> str:
+        """The end of the text so far, which may yet begin a stop."""
+        return "".join([text for text, _ in self._chunks]) if self._chunks else self._held
+
     def finish(self) -> str:
         """The answer is over: return what was held back, which nothing can complete any more."""
-        held = self._held + "".join(text for text, _ in self._chunks)
+        held = self.held
         self._held = ""
         self._chunks.clear()
         return "" if self.stopped else held

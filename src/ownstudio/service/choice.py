@@ -1,6 +1,6 @@
 """One choice of an answer: engine chunks in, events out; stop conditions, thinking and calls in between."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ownstudio.core.events import (
     Event,
@@ -15,6 +15,7 @@ from ownstudio.core.events import (
 )
 from ownstudio.core.request import GenerationRequest
 from ownstudio.engines.base import Chunk, EngineFinish
+from ownstudio.qwen.parser import OutputParser
 from ownstudio.qwen.pieces import CallArguments, CallStart, Piece, Reasoning, Text
 from ownstudio.qwen.tokenizer import Tokenizer
 from ownstudio.service.plan import Plan
@@ -38,6 +39,9 @@ class Choice:
         self._stop = plan.stop.again()
         self._tokenizer = tokenizer
         self._parser = plan.parser()
+        self._stop_spares_calls = bool(
+            plan.tools and (request.stop.texts or request.stop.token_ids)
+        )
         self._new_call_id = new_call_id
         self._thinking_budget = request.thinking_budget
         self._answer_max = request.max_tokens
@@ -75,24 +79,26 @@ class Choice:
         written = self._tokens_before + chunk.tokens
         ids = self._ids(chunk, written - self.tokens) if self._wants_ids else ()
         self.tokens = written
-        if not self._tokens_before:
-            self.cached_tokens = max(self.cached_tokens, chunk.cached_tokens)
-        text = self._stop.feed(chunk.text, ids)
+        if chunk.cached_tokens > self.cached_tokens and not self._tokens_before:
+            self.cached_tokens = chunk.cached_tokens
         if self._thinking_budget is not None:
             self.token_ids += ids
+        self._text_written += len(chunk.text)
+        if chunk.logprobs:
+            self._held_logprobs.extend((self._text_written, entry) for entry in chunk.logprobs)
+        self._read(chunk.text, ids, events)
         if self._stop.stopped:
-            self._say(text, chunk, events)
             self._end(FinishReason.STOP, events)
         elif chunk.finish is not None:
-            self._say(text + self._stop.finish(), chunk, events)
             at_end = chunk.finish is EngineFinish.END_TOKEN
             self._end(FinishReason.STOP if at_end else FinishReason.LENGTH, events)
         else:
-            self._say(text, chunk, events)
             self._check_limits(events)
 
     def force(self, text: str, ids: Iterable[TokenId], events: list[Event]) -> None:
-        """Go on as if the model had written `text`, in the tokens `ids`."""
+        """Go on as if the model had written `text`, in the tokens `ids`. No stop reaches across it."""
+        self._release(events)
+        self._stop.begin()
         ids = list(ids)
         self.token_ids += ids
         self.tokens += len(ids)
@@ -122,23 +128,73 @@ class Choice:
         ):
             self._end(FinishReason.LENGTH, events)
 
-    def _say(self, text: str, chunk: Chunk, events: list[Event]) -> None:
-        logprobs = self._logprobs(chunk, text) if chunk.logprobs or self._held_logprobs else ()
-        if self._parser is None:
-            if text or logprobs:
-                events.append(TextDelta(self._index, text, self.tokens, logprobs))
+    def _read(self, text: str, ids: Sequence[TokenId], events: list[Event]) -> None:
+        """Say what `text` means, as far as no stop ends it or may."""
+        parser, stop = self._parser, self._stop
+        if parser is None:
+            text = stop.feed(text, ids)
+            self._text_released += len(text)
+            self._say_text(text, events)
             return
-        begins = self._parser.thinking
-        pieces = self._parser.feed(text) if text else []
+        begins = parser.thinking
+        if self._stop_spares_calls:
+            pieces = self._read_around_calls(parser, text, ids)
+        else:
+            text = stop.feed(text, ids)
+            self._text_released += len(text)
+            pieces = parser.feed(text) if text else []
         self._in_thoughts = (begins or self._in_thoughts) and not any(
             isinstance(piece, Text | CallStart) for piece in pieces
         )
         if self._in_thoughts:
             # The tag that ends the thinking and the empty lines behind it are no part of the answer.
             self.reasoning_tokens = self.tokens
-        self._emit(pieces, logprobs, events)
+        self._emit(pieces, self._logprobs() if self._held_logprobs else (), events)
+
+    def _read_around_calls(
+        self, parser: OutputParser, text: str, ids: Sequence[TokenId]
+    ) -> list[Piece]:
+        """Look for stops in what is no call: in a call they would cut a file that it is to write, for one.
+
+        The matcher comes before the parser, but only the parser knows calls: so a stop counts if the parser, having
+        read all that comes before that stop, is not in a call; otherwise the matcher begins anew behind the call.
+        """
+        stop = self._stop
+        pieces: list[Piece] = []
+        while True:
+            if parser.in_call:
+                behind = parser.feed_call(text, pieces)
+                self._text_released += len(text) - len(behind)
+                if not behind:
+                    return pieces
+                text = behind
+            seen = stop.held + text
+            free = self._released(stop.feed(text, ids))
+            pieces += parser.feed(free)
+            if not parser.in_call:
+                return pieces
+            text = seen[len(free) :]
+            stop.begin()
+
+    def _released(self, text: str) -> str:
+        self._text_released += len(text)
+        return text
+
+    def _release(self, events: list[Event]) -> None:
+        """Say what was held back because it might have begun a stop."""
+        held = self._released(self._stop.finish())
+        if self._parser is None:
+            self._say_text(held, events)
+        elif held:
+            self._emit(self._parser.feed(held), self._logprobs(), events)
+
+    def _say_text(self, text: str, events: list[Event]) -> None:
+        logprobs = self._logprobs() if self._held_logprobs else ()
+        if text or logprobs:
+            events.append(TextDelta(self._index, text, self.tokens, logprobs))
 
     def _end(self, reason: FinishReason, events: list[Event]) -> None:
+        self._release(events)
         if self._parser is not None:
             self._emit(self._parser.finish(), (), events)
             if self._parser.calls and reason is FinishReason.STOP:
@@ -169,11 +225,8 @@ class Choice:
             return chunk.token_ids
         return tuple(self._tokenizer.encode(chunk.text, specials=True))
 
-    def _logprobs(self, chunk: Chunk, released: str) -> tuple[TokenLogprob, ...]:
+    def _logprobs(self) -> tuple[TokenLogprob, ...]:
         """Those whose token's text has been released in full: what a stop text cuts off has none."""
-        self._text_written += len(chunk.text)
-        self._text_released += len(released)
-        self._held_logprobs.extend((self._text_written, entry) for entry in chunk.logprobs)
         count = 0
         for end, _ in self._held_logprobs:
             if end > self._text_released:

@@ -140,10 +140,16 @@ class Generation:
                         yield events
                 if all(choice.reason for choice in self._choices):
                     return
-                rest = self._past_thinking(request)
+                events = []
+                rest = self._past_thinking(request, events)
                 if rest is None:
-                    cut = self._cut()
-                    yield cut if started else [self._started(), *cut]
+                    self._cut(events)
+                if events:
+                    if not started:
+                        started = True
+                        events.insert(0, self._started())
+                    yield events
+                if rest is None:
                     return
                 request = rest
         finally:
@@ -165,19 +171,18 @@ class Generation:
                     return
         raise _broken("the engine's stream ended before every choice had")
 
-    def _past_thinking(self, request: EngineRequest) -> EngineRequest | None:
+    def _past_thinking(self, request: EngineRequest, events: list[Event]) -> EngineRequest | None:
         """Close the thinking of the only choice, which is over its budget, and have the model go on from there.
 
         None where neither the context nor what the client allows leaves room for an answer.
         """
         (choice,) = self._choices
         asked = self._request
-        choice.force(
-            THINKING_END, self._deployment.tokenizer.encode(THINKING_END, specials=True), []
-        )
+        end_ids = self._deployment.tokenizer.encode(THINKING_END, specials=True)
+        choice.force(THINKING_END, end_ids, events)
         token_ids = [*request.token_ids, *choice.token_ids]
         room = min(
-            asked.max_tokens or self._model.output_max,
+            asked.max_tokens or self._model.thinking_output_max or self._model.output_max,
             self._deployment.context - len(token_ids),
             (asked.max_completion_tokens or self._deployment.context) - choice.tokens,
         )
@@ -185,12 +190,11 @@ class Generation:
             return None
         return msgspec.structs.replace(request, token_ids=token_ids, max_tokens=room)
 
-    def _cut(self) -> list[Event]:
+    def _cut(self, events: list[Event]) -> None:
         """End every choice that has not ended as one that is too long."""
-        events: list[Event] = []
         for choice in self._choices:
             choice.cut(events)
-        return [*events, Done(self._usage())]
+        events.append(Done(self._usage()))
 
     async def _engine_request(self) -> EngineRequest:
         """Render, and hold the request to what the model takes and the deployment can. Raises StudioError."""

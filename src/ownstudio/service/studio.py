@@ -137,6 +137,9 @@ class Studio:
             self._metrics.queue_length.labels(name).set(deployment.slots.waiting)
             ready = deployment.engine.state() is EngineState.READY
             self._metrics.engine_ready.labels(name).set(ready)
+        for name in self.faults:
+            # An alert on an engine that is away has to see it.
+            self._metrics.engine_ready.labels(name).set(0)
         self._desk.observe()
 
     def _settle(self, deployment: Deployment, outcome: Outcome) -> None:
