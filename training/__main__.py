@@ -15,7 +15,7 @@ from training.shape import Shape
 from training.train import Feeder, checkpoint_file, new_model, train
 
 HERE = Path(__file__).parent
-QUIETING_STEPS = 8  # whose rows show where untrained tokens are still too probable
+QUIETING_BATCHES = 16  # they show where untrained tokens are still too probable
 BUNDLED = HERE.parent / "src" / "ownstudio" / "bundled" / "ownstudio-tiny.gguf"
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     model = new_model(dataset, shape, recipe.seed)
     model.load_state_dict(torch.load(checkpoint_file(folder), map_location="cpu")["model"])
     feeder = Feeder(dataset, recipe)
-    quiet_crowd(model, [batch for step in range(QUIETING_STEPS) for batch in feeder.batches(step)])
+    quiet_crowd(model, [feeder.packed.batch(number) for number in range(QUIETING_BATCHES)])
     state = model.state_dict()
     weights = {name: values.numpy().astype(np.float32) for name, values in state.items()}
     export.write_model(chosen.output, shape, weights, dataset.token_ids)

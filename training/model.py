@@ -6,12 +6,15 @@ Parameters carry the names that the GGUF file gives them, so that export is a co
 from __future__ import annotations
 
 import math
-from typing import cast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.packing import Batch
 from training.shape import Shape
 
 QUANTIZED_BLOCK = 32
@@ -29,6 +32,25 @@ def rounded_as_q4_0(rows: Tensor) -> Tensor:
     inverse = torch.where(scale == 0, 0, 1 / scale)
     steps = (blocks * inverse + 8.5).floor().clamp(0, 15) - 8
     return rows + ((steps * scale).view_as(rows) - rows).detach()
+
+
+@dataclass(frozen=True)
+class Given:
+    """A batch on the device."""
+
+    tokens: Tensor
+    positions: Tensor
+    lengths: list[int]
+    supervised: Tensor  # places whose next token counts
+    targets: Tensor  # those tokens
+
+    @classmethod
+    def of(cls, batch: Batch, device: torch.device) -> Self:
+        targets = torch.from_numpy(batch.targets)
+        supervised = targets.ge(0).nonzero().squeeze(1)
+        tokens, positions = torch.from_numpy(batch.tokens), torch.from_numpy(batch.positions)
+        moved = [each.to(device) for each in (tokens, positions, supervised, targets[supervised])]
+        return cls(moved[0], moved[1], list(batch.lengths), moved[2], moved[3])
 
 
 class Norm(nn.Module):
@@ -58,27 +80,42 @@ class Block(nn.Module):
         self.ffn_up = nn.Linear(shape.hidden, shape.inner, bias=False)
         self.ffn_down = nn.Linear(shape.inner, shape.hidden, bias=False)
 
-    def forward(self, x: Tensor, turns: tuple[Tensor, Tensor], visible: Tensor) -> Tensor:
-        x = x + self._attend(self.attn_norm(x), turns, visible)
+    def forward(self, x: Tensor, turns: tuple[Tensor, Tensor], lengths: Sequence[int]) -> Tensor:
+        return self.feed(self.attend(x, turns, lengths))
+
+    def feed(self, x: Tensor) -> Tensor:
         y = self.ffn_norm(x)
         fed: Tensor = self.ffn_down(functional.silu(self.ffn_gate(y)) * self.ffn_up(y))
         return x + fed
 
-    def _attend(self, x: Tensor, turns: tuple[Tensor, Tensor], visible: Tensor) -> Tensor:
-        batch, length, _ = x.shape
-        size = self.shape.head_size
-        query = self.attn_q_norm(self.attn_q(x).view(batch, length, -1, size))
-        key = self.attn_k_norm(self.attn_k(x).view(batch, length, -1, size))
-        value = self.attn_v(x).view(batch, length, -1, size)
+    def attend(self, x: Tensor, turns: tuple[Tensor, Tensor], lengths: Sequence[int]) -> Tensor:
+        y = self.attn_norm(x)
+        heads = (len(x), -1, self.shape.head_size)
         groups = self.shape.heads // self.shape.kv_heads
-        mixed = functional.scaled_dot_product_attention(
-            turn(query, turns).transpose(1, 2),
-            turn(key, turns).repeat_interleave(groups, 2).transpose(1, 2),
-            value.repeat_interleave(groups, 2).transpose(1, 2),
-            attn_mask=visible,
-        )
-        attended: Tensor = self.attn_output(mixed.transpose(1, 2).reshape(batch, length, -1))
-        return attended
+        query = turn(self.attn_q_norm(self.attn_q(y).view(heads)), turns)
+        key = turn(self.attn_k_norm(self.attn_k(y).view(heads)), turns)
+        value = self.attn_v(y).view(heads)
+        # Each document by itself: a mask over all of them would cost the square of the batch.
+        cut = [
+            each.transpose(0, 1).split(lengths, 1)
+            for each in (query, *(each.repeat_interleave(groups, 1) for each in (key, value)))
+        ]
+        mixed = torch.cat([attention(*document) for document in zip(*cut, strict=True)], 1)
+        attended: Tensor = self.attn_output(mixed.transpose(0, 1).flatten(1))
+        return x + attended
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Within one document: heads, tokens, size.
+
+    Written out, as PyTorch's own is half as fast on a CPU, with gradients and lines this short.
+    """
+    heads, length, size = query.shape
+    future = torch.full((length, length), -math.inf, dtype=query.dtype, device=query.device).triu(1)
+    scores = torch.baddbmm(
+        future.expand(heads, -1, -1), query, key.transpose(1, 2), alpha=size**-0.5
+    )
+    return scores.softmax(-1) @ value
 
 
 def turn(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
@@ -91,7 +128,7 @@ def turn(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
 class Model(nn.Module):
     """Every embedding row but the last belongs to one token; the last stands for all others."""
 
-    crowd: Tensor  # added to the logits: only the last row stands for more than one token
+    crowd: Tensor  # added to the logit of the last row, which stands for so many tokens
     speeds: Tensor  # radians per position
 
     def __init__(self, shape: Shape, token_rows: int, other_tokens: int) -> None:
@@ -101,9 +138,7 @@ class Model(nn.Module):
         self.blk = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.output_norm = Norm(shape.hidden, shape.norm_epsilon)
         self.round_embedding = False
-        crowd = torch.zeros(token_rows + 1)
-        crowd[-1] = math.log(other_tokens)
-        self.register_buffer("crowd", crowd, persistent=False)
+        self.register_buffer("crowd", torch.tensor(math.log(other_tokens)), persistent=False)
         half = torch.arange(0, shape.head_size, 2) / shape.head_size
         self.register_buffer("speeds", shape.rope_base**-half, persistent=False)
         self._initialise()
@@ -124,29 +159,46 @@ class Model(nn.Module):
         rows = self.token_embd.weight
         return rounded_as_q4_0(rows) if self.round_embedding else rows
 
-    def states(
-        self, tokens: Tensor, positions: Tensor, documents: Tensor, targets: Tensor, rows: Tensor
-    ) -> Tensor:
-        """What the output layer sees at every supervised place (target not negative)."""
-        hidden = functional.embedding(tokens, rows)
-        angles = (positions.unsqueeze(-1) * self.speeds).unsqueeze(2)
+    def states(self, rows: Tensor, given: Given) -> Tensor:
+        """What the output layer sees at every supervised place."""
+        hidden = functional.embedding(given.tokens, rows)
+        angles = (given.positions.unsqueeze(-1) * self.speeds).unsqueeze(1)
         turns = (angles.cos().to(hidden.dtype), angles.sin().to(hidden.dtype))
-        length = tokens.shape[1]
-        past = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
-        visible = (past & (documents.unsqueeze(2) == documents.unsqueeze(1))).unsqueeze(1)
-        for block in self.blk:
-            hidden = block(hidden, turns, visible)
-        supervised = targets.flatten().ge(0).nonzero().squeeze(1)
-        normed: Tensor = self.output_norm(hidden).flatten(0, 1)
-        return normed[supervised]
+        *blocks, last = (self.block(place) for place in range(self.shape.layers))
+        for block in blocks:
+            hidden = block(hidden, turns, given.lengths)
+        # Nobody reads the other places any more.
+        hidden = last.attend(hidden, turns, given.lengths)[given.supervised]
+        normed: Tensor = self.output_norm(last.feed(hidden))
+        return normed
 
-    def forward(
-        self, tokens: Tensor, positions: Tensor, documents: Tensor, targets: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, given: Given) -> tuple[Tensor, Tensor]:
         """The loss of every supervised place and the crowd's share of the probability there."""
         rows = self.embedding().to(torch.bfloat16)
-        hidden = self.states(tokens, positions, documents, targets, rows)
-        logits = (hidden @ rows.T).float() + self.crowd
-        whole = logits.logsumexp(1)
-        wanted = logits.gather(1, targets[targets >= 0].unsqueeze(1)).squeeze(1)
-        return whole - wanted, (logits[:, -1] - whole).detach().exp()
+        hidden = self.states(rows, given)
+        loss, crowd = Surprise.apply(hidden, rows, self.crowd, given.targets)
+        return loss, crowd
+
+
+class Surprise(torch.autograd.Function):
+    """Output layer and cross-entropy in one: the logits are gone over as seldom as possible."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, rows: Tensor, crowd: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        logits = (hidden @ rows.T).float()
+        logits[:, -1] += crowd
+        chances = logits.log_softmax(1)
+        ctx.save_for_backward(hidden, rows, chances, targets)
+        others = chances[:, -1].exp()
+        ctx.mark_non_differentiable(others)
+        return -chances.gather(1, targets.unsqueeze(1)).squeeze(1), others
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, rows, chances, targets = ctx.saved_tensors
+        shares = chances.exp_()
+        shares[torch.arange(len(targets)), targets] -= 1
+        wanted = shares.mul_(gradients[0].unsqueeze(1)).to(rows.dtype)
+        return wanted @ rows, wanted.T @ hidden, None, None

@@ -1,26 +1,33 @@
-"""From samples to rows of token ids: tokenized once, kept in a file, packed without mixing.
+"""From samples to batches of token numbers: tokenized once, kept in a file, packed without mixing.
 
-Documents are packed into rows of two lengths (attention over short rows is much cheaper) and see
-only themselves. A row's token number is its place among the trained rows of the embedding.
+A batch is one flat line of documents, each of which sees only itself, so nothing is padded and
+attention costs no more than the documents are long. A token's number is the place of its row
+among the trained rows of the embedding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from training import corpus, vocabulary
 from training.corpus import copying
 from training.corpus.source import Sample, Source
 
-ROW_LENGTHS = (256, 512)
-JUMP_SHARE, LONGEST_JUMP = 0.15, 3_500
+LONGEST_DOCUMENT = 768
+JUMP_SHARE, LONGEST_JUMP = 0.1, 3_500
+PARTS = 2  # of the corpus, each with its seed, written at the same time
+# What a function is for has the words of a request, and follows from the name: worth foreseeing.
+DESCRIPTION = re.compile(r'^\{"name": "[^"]+", "description": "([^"]+)"', re.MULTILINE)
 HELD_OUT_SAMPLES = 4_000  # read for their tokens only, so that their rows exist
-LOOK_AHEAD = 40
 FREQUENT_ROWS = 1_500
 RAREST = 50  # a token that occurs less often in the corpus gets no row
 
@@ -33,45 +40,61 @@ class Dataset:
 
     token_ids: Ids  # the trained tokens, in order: row number -> token id
     tokens: NDArray[np.int32]  # row numbers
-    answers: NDArray[np.bool_]
+    answers: NDArray[np.bool_]  # and what else it learns to foresee
     starts: Ids  # where each document begins, and the end of the last
 
 
 def encode(sample: Sample) -> tuple[list[int], list[bool]]:
     tokenizer = vocabulary.tokenizer()
     tokens: list[int] = []
-    answers: list[bool] = []
+    supervised: list[bool] = []
     for piece in sample:
-        ids = tokenizer.encode(piece.text, add_special_tokens=False).ids
-        tokens += ids
-        answers += [piece.answer] * len(ids)
-    return tokens, answers
+        encoded = tokenizer.encode(piece.text, add_special_tokens=False)
+        tokens += encoded.ids
+        marks = [piece.answer] * len(encoded.ids)
+        for told in () if piece.answer else DESCRIPTION.finditer(piece.text):
+            first, last = told.span(1)
+            for place, (start, end) in enumerate(encoded.offsets):
+                marks[place] |= first <= start and end <= last
+        supervised += marks
+    return tokens, supervised
 
 
-def documents(seed: int, *, held_out: bool) -> Iterator[tuple[list[int], list[bool]]]:
+def documents(seed: int | str, *, held_out: bool) -> Iterator[tuple[list[int], list[bool]]]:
     for _, sample in corpus.samples(Source(seed, held_out=held_out)):
         tokens, answers = encode(sample)
-        if len(tokens) <= ROW_LENGTHS[-1] + 1:
+        if len(tokens) <= LONGEST_DOCUMENT + 1:
             yield tokens, answers
 
 
-def build(seed: int, token_count: int) -> Dataset:
+def write(seed: str, token_count: int) -> tuple[list[NDArray[np.int32]], list[NDArray[np.bool_]]]:
+    """Documents of so many tokens together, and their marks."""
     tokens: list[NDArray[np.int32]] = []
     answers: list[NDArray[np.bool_]] = []
-    starts = [0]
-    for ids, marks in documents(seed, held_out=False):
-        tokens.append(np.array(ids, np.int32))
-        answers.append(np.array(marks, np.bool_))
-        starts.append(starts[-1] + len(ids))
-        if starts[-1] >= token_count:
-            break
-    joined = np.concatenate(tokens)
-    token_ids = _trained_tokens(joined, seed)
-    rows = np.searchsorted(token_ids, joined)
-    known = token_ids[np.minimum(rows, len(token_ids) - 1)] == joined
+    with tqdm(total=token_count, desc=f"corpus {seed}", unit=" tokens", mininterval=5) as bar:
+        for ids, marks in documents(seed, held_out=False):
+            tokens.append(np.array(ids, np.int32))
+            answers.append(np.array(marks, np.bool_))
+            bar.update(len(ids))
+            if bar.n >= token_count:
+                return tokens, answers
+    raise AssertionError("the mixture never ends")
+
+
+def build(seed: int, token_count: int) -> Dataset:
+    share = -(-token_count // PARTS)
+    seeds = [f"{seed}/{part}" for part in range(PARTS)]
+    with ProcessPoolExecutor(PARTS, get_context("spawn")) as writers:
+        parts = list(writers.map(write, seeds, [share] * PARTS))
+    tokens = [document for part, _ in parts for document in part]
+    answers = [marks for _, part in parts for marks in part]
+    starts = np.cumsum([0, *(len(document) for document in tokens)])
+    joined_tokens = np.concatenate(tokens)
+    token_ids = _trained_tokens(joined_tokens, seed)
+    rows = np.searchsorted(token_ids, joined_tokens)
+    known = token_ids[np.minimum(rows, len(token_ids) - 1)] == joined_tokens
     rows = np.where(known, rows, len(token_ids))
-    marks = np.concatenate(answers) & known
-    return Dataset(token_ids, rows.astype(np.int32), marks, np.array(starts, np.int64))
+    return Dataset(token_ids, rows.astype(np.int32), np.concatenate(answers) & known, starts)
 
 
 def _trained_tokens(tokens: NDArray[np.int32], seed: int) -> Ids:
@@ -107,134 +130,102 @@ def load(folder: Path, seed: int, token_count: int) -> Dataset:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Packed rows of one length; a target of -1 is not supervised."""
+class Batch:
+    """Documents end to end; a target of -1 is not supervised."""
 
-    tokens: NDArray[np.int32]
-    positions: NDArray[np.int32]
-    documents: NDArray[np.int16]
-    targets: NDArray[np.int32]
+    tokens: Ids
+    positions: Ids
+    targets: Ids
+    lengths: tuple[int, ...]  # of the documents, in order
 
-    def take(self, places: Ids) -> Rows:
-        return Rows(
-            self.tokens[places],
-            self.positions[places],
-            self.documents[places],
-            self.targets[places],
-        )
+    @property
+    def answers(self) -> int:
+        return int((self.targets >= 0).sum())
 
 
-def pack(dataset: Dataset, seed: int) -> dict[int, Rows]:
-    """All documents in a random order: short ones in short rows, or in the gaps of long rows."""
-    chance = np.random.default_rng(seed)
-    lengths = np.diff(dataset.starts) - 1  # the last token is only ever a target
-    order = [int(place) for place in chance.permutation(len(lengths))]
-    short, long = ROW_LENGTHS
-    waiting = [place for place in order if lengths[place] <= short]
-    long_rows = _first_fit([place for place in order if lengths[place] > short], lengths, long)
-    for row in long_rows:
-        room = long - sum(int(lengths[place]) for place in row)
-        while fitting := [place for place in waiting[:LOOK_AHEAD] if lengths[place] <= room]:
-            best = max(fitting, key=lambda place: lengths[place])
-            waiting.remove(best)
-            row.append(best)
-            room -= int(lengths[best])
-    short_rows = _first_fit(waiting, lengths, short)
-    return {
-        short: _fill(dataset, short_rows, lengths, short, chance),
-        long: _fill(dataset, long_rows, lengths, long, chance),
-    }
+def joined(batches: Sequence[Batch]) -> Batch:
+    return Batch(
+        np.concatenate([batch.tokens for batch in batches]),
+        np.concatenate([batch.positions for batch in batches]),
+        np.concatenate([batch.targets for batch in batches]),
+        tuple(length for batch in batches for length in batch.lengths),
+    )
 
 
-def _fill(
-    dataset: Dataset,
-    bins: list[list[int]],
-    lengths: Ids,
-    length: int,
-    chance: np.random.Generator,
-) -> Rows:
-    shape = (len(bins), length)
-    tokens, positions = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
-    owners, targets = np.full(shape, -1, np.int16), np.full(shape, -1, np.int32)
-    for row, members in enumerate(bins):
-        column = 0
-        for number, place in enumerate(members):
-            start, size = int(dataset.starts[place]), int(lengths[place])
-            span = slice(column, column + size)
-            document = dataset.tokens[start : start + size + 1]
-            tokens[row, span] = document[:-1]
-            supervised = dataset.answers[start + 1 : start + size + 1]
-            targets[row, span] = np.where(supervised, document[1:], -1)
-            owners[row, span] = number
-            positions[row, span] = _positions(size, chance)
-            column += size
-    return Rows(tokens, positions, owners, targets)
+class Packed:
+    """All documents of a dataset in a random order, dealt out to batches of about one size."""
+
+    def __init__(self, dataset: Dataset, batch_tokens: int, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.lengths = np.diff(dataset.starts) - 1  # the last token is only ever a target
+        order = np.random.default_rng(seed).permutation(len(self.lengths))
+        self.bins = _first_fit([int(place) for place in order], self.lengths, batch_tokens)
+
+    def batch(self, number: int) -> Batch:
+        """The documents of this number; after the last batch the first comes again."""
+        return joined([self._document(place) for place in self.bins[number % len(self.bins)]])
+
+    def _document(self, place: int) -> Batch:
+        start, size = int(self.dataset.starts[place]), int(self.lengths[place])
+        tokens = self.dataset.tokens[start : start + size + 1].astype(np.int64)
+        supervised = self.dataset.answers[start + 1 : start + size + 1]
+        targets = np.where(supervised, tokens[1:], -1)
+        positions = _positions(size, np.random.default_rng((self.seed, place)))
+        return Batch(tokens[:-1], positions, targets, (size,))
 
 
 def _first_fit(
     places: list[int], lengths: Ids, length: int, open_bins: int = 24
 ) -> list[list[int]]:
-    """Puts each document into the fullest of a few open rows that still has room."""
-    rows: list[tuple[int, list[int]]] = []
+    """Puts each document into the fullest of a few open bins that still has room."""
+    bins: list[tuple[int, list[int]]] = []
     closed: list[list[int]] = []
     for place in places:
         size = int(lengths[place])
-        roomy = [index for index, (used, _) in enumerate(rows) if used + size <= length]
+        roomy = [index for index, (used, _) in enumerate(bins) if used + size <= length]
         if roomy:
-            best = max(roomy, key=lambda index: rows[index][0])
-            used, members = rows[best]
+            best = max(roomy, key=lambda index: bins[index][0])
+            used, members = bins[best]
             members.append(place)
-            rows[best] = (used + size, members)
+            bins[best] = (used + size, members)
             continue
-        rows.append((size, [place]))
-        if len(rows) > open_bins:
-            fullest = max(range(len(rows)), key=lambda index: rows[index][0])
-            closed.append(rows.pop(fullest)[1])
-    return closed + [members for _, members in rows]
+        bins.append((size, [place]))
+        if len(bins) > open_bins:
+            fullest = max(range(len(bins)), key=lambda index: bins[index][0])
+            closed.append(bins.pop(fullest)[1])
+    return closed + [members for _, members in bins]
 
 
-def _positions(size: int, chance: np.random.Generator) -> NDArray[np.int32]:
+def _positions(size: int, chance: np.random.Generator) -> Ids:
     """Mostly 0, 1, 2, ...; sometimes with a jump, so that far distances are not new later."""
-    positions = np.arange(size, dtype=np.int32)
+    positions = np.arange(size)
     if size > 8 and chance.random() < JUMP_SHARE:
         positions[chance.integers(1, size) :] += chance.integers(1, LONGEST_JUMP)
     return positions
 
 
 class Drill:
-    """Rows of arbitrary tokens in which stretches come again: what follows can only be copied.
+    """Arbitrary tokens in which stretches come again: what follows can only be copied.
 
     Small models learn to copy late and all at once. Until they have, names, arguments and file
     paths are noise to them; dense practice brings that moment forward.
     """
 
-    def __init__(self, dataset: Dataset, seed: int) -> None:
+    def __init__(self, dataset: Dataset, length: int, seed: int) -> None:
         counts = np.bincount(dataset.tokens, minlength=len(dataset.token_ids))
         self.rows = len(dataset.token_ids)
         self.frequent = np.argsort(counts[: self.rows])[-FREQUENT_ROWS:]
+        self.length = length
         self.seed = seed
 
-    def batch(self, step: int, count: int) -> Rows:
-        """Its own rows for every step; half of the rows keep to frequent tokens."""
-        chance = np.random.default_rng((self.seed, step))
-        length = ROW_LENGTHS[0]
-        tokens, targets = (
-            np.zeros((count, length), np.int32),
-            np.full((count, length), -1, np.int32),
-        )
-        for row in range(count):
-            written, copied = self._row(chance, length + 1, frequent=row % 2 == 0)
-            tokens[row] = written[:-1]
-            targets[row] = np.where(copied[1:], written[1:], -1)
-        positions = np.tile(np.arange(length, dtype=np.int32), (count, 1))
-        return Rows(tokens, positions, np.zeros((count, length), np.int16), targets)
-
-    def _row(
-        self, chance: np.random.Generator, length: int, *, frequent: bool
-    ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    def batch(self, number: int) -> Batch:
+        """One document for every number; every other one keeps to frequent tokens."""
+        chance = np.random.default_rng((self.seed, number))
+        length = self.length + 1
         fresh = int(chance.integers(length // 5, length // 2))
         # No token twice, so that one token is enough to tell what came next.
-        choices = self.frequent if frequent else self.rows
+        choices = self.frequent if number % 4 < 2 else self.rows
         first = chance.choice(choices, fresh, replace=False)
         pieces, marks = [first], [np.zeros(fresh, np.bool_)]
         size = fresh
@@ -244,4 +235,6 @@ class Drill:
             pieces.append(piece)
             marks.append(np.arange(len(piece)) > 0)
             size += len(piece)
-        return np.concatenate(pieces)[:length].astype(np.int32), np.concatenate(marks)[:length]
+        written, copied = np.concatenate(pieces)[:length], np.concatenate(marks)[:length]
+        targets = np.where(copied[1:], written[1:], -1)
+        return Batch(written[:-1], np.arange(self.length), targets, (self.length,))

@@ -7,26 +7,25 @@ itself, on rows of the training corpus, with everything else standing still.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.model import Model, rounded_as_q4_0
-from training.packing import Rows
+from training.model import Given, Model, rounded_as_q4_0
+from training.packing import Batch
 
 LOG_SHARE = -13.0  # what the row aims at everywhere: two millionths
 STEPS, RATE = 400, 0.01
 
 
-def quiet_crowd(model: Model, batches: list[Rows]) -> None:
+def quiet_crowd(model: Model, batches: list[Batch]) -> None:
     model.round_embedding = True
     states, others = _states(model, batches)
     row = model.token_embd.weight.detach()[-1].clone().requires_grad_()
     optimizer = torch.optim.Adam([row], lr=RATE)
     for step in range(STEPS):
         optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
-        logits = states @ rounded_as_q4_0(row) + model.crowd[-1]
+        logits = states @ rounded_as_q4_0(row) + model.crowd
         excess = functional.relu(logits - others - LOG_SHARE)
         optimizer.zero_grad()
         torch.autograd.backward(excess.square().mean())
@@ -35,16 +34,12 @@ def quiet_crowd(model: Model, batches: list[Rows]) -> None:
         model.token_embd.weight[-1] = row
 
 
-def _states(model: Model, batches: list[Rows]) -> tuple[Tensor, Tensor]:
+def _states(model: Model, batches: list[Batch]) -> tuple[Tensor, Tensor]:
     """The states at all supervised places, and the weight of all trained tokens there."""
     states: list[Tensor] = []
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         rows = model.embedding().to(torch.bfloat16)
         for batch in batches:
-            given = (batch.tokens, batch.positions, batch.documents, batch.targets)
-            tokens, positions, documents, targets = (
-                torch.from_numpy(values.astype(np.int64)) for values in given
-            )
-            states.append(model.states(tokens, positions, documents, targets, rows).float())
+            states.append(model.states(rows, Given.of(batch, rows.device)).float())
         joined = torch.cat(states)
         return joined, (joined @ rows[:-1].float().T).logsumexp(1)

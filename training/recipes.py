@@ -9,58 +9,40 @@ from dataclasses import dataclass, replace
 class Recipe:
     corpus_tokens: int
     steps: int
-    decay_from: int  # constant until here, then straight down to nothing
-    short_rows: int  # rows of 256 in a step
-    long_rows: int  # rows of 512 in a step
-    drill_rows: int  # rows of 256 in a step that only practise copying
-    drilled_to: int  # the drill ends here
-    held_to: int  # the wired start stays as it is until here
+    decay_from: int  # the rates are constant until here, then go straight down to nothing
+    round_from: int  # from here on the embedding is rounded as it will be in the file
+    batch_tokens: int  # each worker reads so many in a step
+    drill_tokens: int  # and so many that only practise copying
     warmup: int = 20
     matrix_rate: float = 0.012  # Muon
     vector_rate: float = 0.0015  # AdamW: embedding and norms
     seed: int = 1
 
 
-# Two cores, PyTorch for CPU: some 9 million tokens, within three hours even on a busy machine.
+# Two cores, PyTorch for CPU.
 CPU = Recipe(
     13_000_000,
-    steps=3_000,
-    decay_from=1_800,
-    short_rows=4,
-    long_rows=4,
-    drill_rows=2,
-    drilled_to=1_800,
-    held_to=1_500,
+    steps=2_700,
+    decay_from=500,
+    round_from=1_900,
+    batch_tokens=1_920,
+    drill_tokens=128,
 )
 
 RECIPES = {
     "cpu": CPU,
-    # A first model after twenty minutes.
-    "short": replace(CPU, steps=640, decay_from=320, drilled_to=320),
-    # The wired start held, and drilled, to the end: copying stays perfect. See README.md.
-    "held": replace(CPU, steps=1_800, decay_from=1_100, drilled_to=1_800, held_to=1_800),
+    # A first model after a quarter of an hour.
+    "short": replace(CPU, steps=800, decay_from=300, round_from=500),
     # One GPU for ten minutes. Nobody has run it yet: see README.md.
     "gpu": Recipe(
         300_000_000,
         steps=6_000,
-        decay_from=4_000,
-        short_rows=96,
-        long_rows=48,
-        drill_rows=24,
-        drilled_to=6_000,
-        held_to=6_000,
+        decay_from=1_500,
+        round_from=4_000,
+        batch_tokens=48_000,
+        drill_tokens=2_000,
         warmup=200,
     ),
     # Shows that everything runs, in a minute or two.
-    "smoke": Recipe(
-        200_000,
-        steps=30,
-        decay_from=20,
-        short_rows=4,
-        long_rows=2,
-        drill_rows=2,
-        drilled_to=30,
-        held_to=30,
-        warmup=5,
-    ),
+    "smoke": replace(CPU, corpus_tokens=200_000, steps=30, decay_from=10, round_from=20, warmup=5),
 }

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 class Shape:
     hidden: int = 256
     layers: int = 6
-    heads: int = 4
-    kv_heads: int = 2
+    heads: int = 6
+    kv_heads: int = 3
     head_size: int = 64
-    inner: int = 768
+    inner: int = 640
     context: int = 8192
     rope_base: float = 1_000_000.0
     norm_epsilon: float = 1e-6

@@ -1,7 +1,7 @@
 """The training run: packed rows in, checkpoints out, resumable at any of them.
 
-Several worker processes share each step, one thread each: they meet once per step instead of at
-every operation, so a machine that others use too is no slower than its free share.
+Several worker processes share the weights and each step, one thread each: they meet twice per step
+instead of at every operation, so a machine that others use too is no slower than its free share.
 """
 
 from __future__ import annotations
@@ -9,23 +9,32 @@ from __future__ import annotations
 import csv
 import os
 import time
+from collections.abc import Sequence
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, distributed, multiprocessing, nn
+from torch import Tensor, multiprocessing
 from tqdm import tqdm
 
 from training import packing, vocabulary
-from training.model import Model
-from training.packing import Dataset, Rows
+from training.model import Given, Model
+from training.packing import Batch, Dataset
 from training.recipes import Recipe
 from training.shape import Shape
 from training.wiring import Held, wire_copying
 
 LOSSES = "losses.csv"
 KEEP_EVERY = 50  # steps between checkpoints
+MOST_NORM = 1.0  # of all gradients together: above, they are scaled down
+
+# For the workers: freed memory and the kernels made for a shape are kept, as both come again.
+KEEPING = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": str(2**14),
+}
 
 
 def checkpoint_file(folder: Path, rank: int = 0) -> Path:
@@ -37,67 +46,79 @@ def new_model(dataset: Dataset, shape: Shape, seed: int) -> Model:
     torch.manual_seed(seed)
     trained = len(dataset.token_ids)
     model = Model(shape, trained, vocabulary.ROWS - trained)
-    wire_copying(model)
+    wire_copying(model, dataset.token_ids.tolist())
     return model
 
 
 class Stepper:
     """Muon for the matrices of the blocks, AdamW for the embedding and the norms.
 
-    Muon is dear, so each worker steps its share of the matrices and hands them to the others.
+    The weights lie in shared memory and each worker steps its part of them: Muon is dear.
     """
 
     def __init__(self, model: Model, recipe: Recipe, rank: int, workers: int) -> None:
         self.recipe = recipe
         named = dict(model.named_parameters())
-        self.parameters = list(named.values())
-        self.matrices = [p for name, p in named.items() if p.ndim == 2 and "embd" not in name]
-        self.workers = workers
-        # The k-th matrix of every block is of one shape, so counting on deals them out evenly.
-        self.own = {id(p) for place, p in enumerate(self.matrices) if place % workers == rank}
         vectors = [p for name, p in named.items() if p.ndim == 1 or "embd" in name]
-        self.muon = torch.optim.Muon(
-            [p for p in self.matrices if id(p) in self.own],
-            lr=recipe.matrix_rate,
-            weight_decay=0.02,
-        )
-        self.adam = torch.optim.AdamW(
-            vectors, lr=recipe.vector_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
-        )
+        matrices = [p for name, p in named.items() if p.ndim == 2 and "embd" not in name]
+        # The k-th matrix of every block is of one shape, so counting on deals them out evenly.
+        dealt = matrices[rank::workers]
+        self.muon = torch.optim.Muon(dealt, lr=recipe.matrix_rate, weight_decay=0.02)
+        self.optimizers: list[torch.optim.Optimizer] = [self.muon]
+        self.own = {id(p) for p in dealt}
+        if rank == workers - 1:
+            self.optimizers.append(
+                torch.optim.AdamW(
+                    vectors,
+                    lr=recipe.vector_rate,
+                    betas=(0.9, 0.98),
+                    weight_decay=0.0,
+                    fused=True,
+                )
+            )
+            self.own |= {id(p) for p in vectors}
 
     def step(self, share: float) -> None:
         """`share` is the part of the full learning rates that holds now."""
-        self._sum([p.grad for p in self.parameters if p.grad is not None])
-        nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.muon.param_groups[0]["lr"] = self.recipe.matrix_rate * share
-        self.adam.param_groups[0]["lr"] = self.recipe.vector_rate * share
-        self.muon.step()
-        self.adam.step()
-        for parameter in self.parameters:
-            parameter.grad = None
-        if self.workers > 1:
-            with torch.no_grad():
-                for matrix in self.matrices:
-                    if id(matrix) not in self.own:
-                        matrix.zero_()
-            self._sum([matrix.detach() for matrix in self.matrices])
-
-    def _sum(self, tensors: list[Tensor]) -> None:
-        if self.workers == 1:
-            return
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
-        distributed.all_reduce(flat)
-        for tensor, values in zip(
-            tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True
-        ):
-            tensor.copy_(values.view_as(tensor))
+        for optimizer in self.optimizers:
+            is_muon = optimizer is self.muon
+            full = self.recipe.matrix_rate if is_muon else self.recipe.vector_rate
+            optimizer.param_groups[0]["lr"] = full * share
+            optimizer.step()
 
     def state(self) -> list[dict[str, object]]:
-        return [self.muon.state_dict(), self.adam.state_dict()]
+        return [optimizer.state_dict() for optimizer in self.optimizers]
 
     def restore(self, state: list[dict[str, object]]) -> None:
-        self.muon.load_state_dict(state[0])
-        self.adam.load_state_dict(state[1])
+        for optimizer, kept in zip(self.optimizers, state, strict=True):
+            optimizer.load_state_dict(kept)
+
+
+class Gradients:
+    """Every worker's gradients, flat and in shared memory, and their sum, which each makes."""
+
+    def __init__(self, model: Model, flat: Sequence[Tensor], rank: int) -> None:
+        self.flat = flat
+        self.parameters = list(model.parameters())
+        self.own = flat[rank]
+        self.sum = torch.empty_like(self.own) if len(flat) > 1 else self.own
+
+    def clear(self) -> None:
+        self.own.zero_()
+        self._give(self.own)
+
+    def gather(self) -> None:
+        if len(self.flat) > 1:
+            torch.add(self.flat[0], self.flat[1], out=self.sum)
+            for more in self.flat[2:]:
+                self.sum += more
+        self.sum.mul_((MOST_NORM / (self.sum.norm() + 1e-6)).clamp(max=1.0))
+        self._give(self.sum)
+
+    def _give(self, flat: Tensor) -> None:
+        parts = flat.split([parameter.numel() for parameter in self.parameters])
+        for parameter, part in zip(self.parameters, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
 
 
 def rate_share(step: int, recipe: Recipe) -> float:
@@ -109,59 +130,25 @@ def rate_share(step: int, recipe: Recipe) -> float:
 
 
 class Feeder:
-    """Gives the same rows for the same step, whenever the run was interrupted."""
+    """Gives the same documents for the same step, whenever the run was interrupted."""
 
     def __init__(self, dataset: Dataset, recipe: Recipe) -> None:
-        self.rows = packing.pack(dataset, recipe.seed)
-        self.drill = packing.Drill(dataset, recipe.seed)
-        self.recipe = recipe
-        counts = (recipe.short_rows, recipe.long_rows)
-        self.per_step = dict(zip(packing.ROW_LENGTHS, counts, strict=True))
-
-    def batches(self, step: int) -> list[Rows]:
-        chosen: list[Rows] = []
-        for length, rows in self.rows.items():
-            count = self.per_step[length]
-            chosen.append(rows.take(np.arange(step * count, (step + 1) * count) % len(rows.tokens)))
-        return chosen
-
-    def drills(self, step: int) -> list[Rows]:
-        wanted = step < self.recipe.drilled_to
-        return [self.drill.batch(step, self.recipe.drill_rows)] if wanted else []
-
-
-def answers_in(batches: list[Rows]) -> int:
-    return sum(int((batch.targets >= 0).sum()) for batch in batches)
+        self.packed = packing.Packed(dataset, recipe.batch_tokens, recipe.seed)
+        self.drill = packing.Drill(dataset, recipe.drill_tokens, recipe.seed)
 
 
 def learn(
-    model: Model, feeder: Feeder, step: int, rank: int, workers: int, device: torch.device
+    model: Model, batch: Batch, drill: Batch, workers: int, device: torch.device
 ) -> tuple[float, float]:
-    """Adds this worker's part of the gradients.
+    """Adds the gradients of one worker's batch.
 
-    Returns its part of the mean loss and of the crowd's mean share, both over the corpus alone.
+    Returns its mean loss and the crowd's mean share, both over the corpus alone.
     """
-    batches, drills = feeder.batches(step), feeder.drills(step)
-    counted, answers = answers_in(batches), answers_in(batches + drills)
-    loss_sum = crowd_sum = 0.0
-    for place, batch in enumerate(batches + drills):
-        mine = batch.take(np.arange(rank, len(batch.tokens), workers))
-        with torch.autocast(device.type, torch.bfloat16):
-            loss, crowd = model(
-                _tensor(mine.tokens, device),
-                _tensor(mine.positions, device),
-                _tensor(mine.documents, device),
-                _tensor(mine.targets, device),
-            )
-        (loss.sum() / answers).backward()
-        if place < len(batches):
-            loss_sum += float(loss.detach().sum())
-            crowd_sum += float(crowd.sum())
-    return loss_sum / counted, crowd_sum / counted
-
-
-def _tensor(values: NDArray[np.integer], device: torch.device) -> Tensor:
-    return torch.from_numpy(values.astype(np.int64)).to(device)
+    given = Given.of(packing.joined([batch, drill]), device)
+    with torch.autocast(device.type, torch.bfloat16):
+        loss, crowd = model(given)
+    (loss.mean() / workers).backward()
+    return float(loss.detach()[: batch.answers].mean()), float(crowd[: batch.answers].mean())
 
 
 def save(path: Path, state: dict[str, object]) -> None:
@@ -178,8 +165,7 @@ class Journal:
         self.writer = csv.writer(self.file)
         self.bar = tqdm(initial=first, total=steps, mininterval=10)
 
-    def write(self, step: int, means: list[float], read: int, seconds: float) -> None:
-        loss, crowd = means
+    def write(self, step: int, loss: float, crowd: float, read: int, seconds: float) -> None:
         self.writer.writerow((step, f"{loss:.5f}", f"{crowd:.3e}", read, f"{seconds:.1f}"))
         self.bar.set_postfix(loss=f"{loss:.3f}", crowd=f"{crowd:.0e}", refresh=False)
         self.bar.update()
@@ -187,61 +173,75 @@ class Journal:
 
 def work(
     rank: int,
-    workers: int,
+    meeting: Barrier,
     folder: Path,
     dataset: Dataset,
     recipe: Recipe,
-    shape: Shape,
-    device_name: str,
+    model: Model,
+    flat: Sequence[Tensor],
+    seen: Tensor,
 ) -> None:
-    parent = os.getppid()
+    parent, workers, device = os.getppid(), len(flat), flat[rank].device
     if workers > 1:
         torch.set_num_threads(1)
-        meeting = f"file://{folder.resolve() / 'meeting'}"
-        distributed.init_process_group("gloo", meeting, rank=rank, world_size=workers)
-    device = torch.device(device_name)
-    model = new_model(dataset, shape, recipe.seed).to(device)
-    stepper = Stepper(model, recipe, rank, workers)
-    held = Held(model)
+    stepper, gradients = Stepper(model, recipe, rank, workers), Gradients(model, flat, rank)
     first, spent, read = 0, 0.0, 0
+    held = Held(model, stepper.own)
     checkpoint = checkpoint_file(folder, rank)
+    kept: dict[str, Any] = {}
     if checkpoint.exists():
         kept = torch.load(checkpoint, map_location=device)
-        model.load_state_dict(kept["model"])
         stepper.restore(kept["stepper"])
         first, spent, read = kept["step"], kept["seconds"], kept["tokens"]
+    seen[rank] = first
+    meeting.wait()  # all have noted the weights that are held
+    if seen.unique().numel() > 1:
+        raise SystemExit(f"the checkpoints are of different steps: remove {folder}")
+    if first and rank == 0:
+        model.load_state_dict(kept["model"])
+    meeting.wait()  # all weights are there
     feeder = Feeder(dataset, recipe)
     journal = Journal(folder, first, recipe.steps) if rank == 0 else None
     started = time.monotonic() - spent
     for step in range(first, recipe.steps):
         if workers > 1 and os.getppid() != parent:
             raise SystemExit("the main process is gone")
-        model.round_embedding = step >= recipe.decay_from
-        means = torch.tensor(learn(model, feeder, step, rank, workers, device))
-        if workers > 1:
-            distributed.all_reduce(means)
+        model.round_embedding = step >= recipe.round_from
+        number = step * workers + rank
+        batch = feeder.packed.batch(number)
+        gradients.clear()
+        means = learn(model, batch, feeder.drill.batch(number), workers, device)
+        seen[rank] = torch.tensor((*means, len(batch.tokens)))
+        meeting.wait()  # all gradients are there
+        gradients.gather()
         stepper.step(rate_share(step, recipe))
-        if step < recipe.held_to:
-            held.restore()
-        read += sum(int((batch.documents >= 0).sum()) for batch in feeder.batches(step))
+        held.restore()
+        loss, crowd, tokens = seen.T.tolist()
+        read += int(sum(tokens))
+        meeting.wait()  # all weights are there
         seconds = time.monotonic() - started
         if journal:
-            journal.write(step, means.tolist(), read, seconds)
+            journal.write(step, sum(loss) / workers, sum(crowd) / workers, read, seconds)
         if (step + 1) % KEEP_EVERY == 0 or step + 1 == recipe.steps:
             state = {"model": model.state_dict(), "stepper": stepper.state()}
             save(checkpoint, {**state, "step": step + 1, "seconds": seconds, "tokens": read})
+            meeting.wait()  # the weights stand still while they are written
             if journal:
                 journal.file.flush()
-    if workers > 1:
-        distributed.destroy_process_group()
 
 
 def train(
     folder: Path, dataset: Dataset, recipe: Recipe, shape: Shape, device: str, workers: int
 ) -> None:
     """Leaves the trained weights in the first worker's checkpoint."""
+    model = new_model(dataset, shape, recipe.seed).to(device).share_memory()
+    size = sum(parameter.numel() for parameter in model.parameters())
+    flat = [torch.zeros(size, device=device).share_memory_() for _ in range(workers)]
+    seen = torch.zeros(workers, 3, dtype=torch.float64).share_memory_()
+    meeting = multiprocessing.get_context("spawn").Barrier(workers)
+    given = (meeting, folder, dataset, recipe, model, flat, seen)
     if workers == 1:
-        work(0, 1, folder, dataset, recipe, shape, device)
+        work(0, *given)
         return
-    (folder / "meeting").unlink(missing_ok=True)
-    multiprocessing.spawn(work, (workers, folder, dataset, recipe, shape, device), nprocs=workers)
+    os.environ.update(KEEPING)
+    multiprocessing.spawn(work, given, nprocs=workers)

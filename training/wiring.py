@@ -8,15 +8,18 @@ that training would find:
     layer 1   heads that look for the place where the current token stood before,
               and say which token came next
 
-Everything else begins at random with silent outputs. The circuit is held as it is for the first
-steps, which would otherwise break it before it is of use; then it is trained like the rest.
+Everything else begins at random with silent outputs. The circuit is held as it is to the end: the
+first steps would break it before it is of use, and set free later it is forgotten.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
+
 import torch
 from torch import Tensor
 
+from training import likeness
 from training.model import Model
 
 NEAR_PAIRS = 4  # fast rotations: they tell neighbours apart
@@ -30,28 +33,32 @@ WIDTH = 64  # residual directions that a head reads or writes; the head size, to
 
 
 class Held:
-    """Weights that stay as they are for a while."""
+    """The wired weights, which stay as they are; of these, the ones that are `own` to a worker."""
 
-    def __init__(self, model: Model) -> None:
-        head = slice(0, WIDTH)
+    def __init__(self, model: Model, own: Container[int]) -> None:
         first, second = model.block(0), model.block(1)
+        head, pair = slice(0, WIDTH), slice(0, 2 * WIDTH)
+        asking = [slice(head * WIDTH, (head + 1) * WIDTH) for head in asking_heads(model)]
+        everything = slice(None)
         places: list[tuple[Tensor, tuple[slice, ...]]] = [
             (first.attn_q.weight, (head,)),
             (first.attn_k.weight, (head,)),
             (first.attn_v.weight, (head,)),
-            (first.attn_output.weight, (slice(None), head)),
-            (second.attn_q.weight, (head,)),
-            (second.attn_q.weight, (slice(2 * WIDTH, 3 * WIDTH),)),
-            (second.attn_k.weight, (slice(None),)),
-            (second.attn_v.weight, (slice(None),)),
-            (second.attn_output.weight, (slice(None), head)),
-            (second.attn_output.weight, (slice(None), slice(2 * WIDTH, 3 * WIDTH))),
-            (model.token_embd.weight, (slice(None), slice(0, 1))),
+            (first.attn_output.weight, (everything, head)),
+            (second.attn_k.weight, (pair,)),
+            (second.attn_v.weight, (pair,)),
+            *((second.attn_q.weight, (each,)) for each in asking),
+            *((second.attn_output.weight, (everything, each)) for each in asking),
+            (model.token_embd.weight, (everything, slice(0, 1))),
         ]
         for block in (first, second):
             norms = (block.attn_norm, block.attn_q_norm, block.attn_k_norm)
-            places += [(norm.weight, (slice(None),)) for norm in norms]
-        self.kept = [(weight, place, weight.detach()[place].clone()) for weight, place in places]
+            places += [(norm.weight, (everything,)) for norm in norms]
+        self.kept = [
+            (weight, place, weight.detach()[place].clone())
+            for weight, place in places
+            if id(weight) in own
+        ]
 
     def restore(self) -> None:
         with torch.no_grad():
@@ -59,7 +66,12 @@ class Held:
                 weight[place] = values
 
 
-def wire_copying(model: Model) -> None:
+def asking_heads(model: Model) -> tuple[int, int]:
+    """The heads of layer 1 that are wired: the first of each of the first two key-value heads."""
+    return 0, model.shape.heads // model.shape.kv_heads
+
+
+def wire_copying(model: Model, token_ids: Sequence[int]) -> None:
     if model.shape.head_size != WIDTH or model.shape.hidden != 4 * WIDTH:
         raise ValueError("the wiring is drawn for heads of 64 in a hidden size of 256")
     directions = _orthogonal_directions(model.shape.hidden)
@@ -71,7 +83,8 @@ def wire_copying(model: Model) -> None:
             block.attn_output.weight.zero_()
             block.ffn_down.weight.zero_()
         chance = torch.Generator().manual_seed(2)
-        model.token_embd.weight.normal_(std=EMBEDDING_SPREAD, generator=chance)
+        rows = likeness.start(token_ids, model.shape.hidden, chance)
+        model.token_embd.weight.copy_(EMBEDDING_SPREAD * rows)
         model.token_embd.weight[:, 0] = CONSTANT
         model.output_norm.weight.fill_(FINAL_SCALE)
         _look_back(model, read, note)
@@ -103,14 +116,16 @@ def _look_back(model: Model, read: Tensor, note: Tensor) -> None:
 
 
 def _look_up(model: Model, read: Tensor, note: Tensor, spoken: tuple[Tensor, Tensor]) -> None:
-    """Heads 0 and 2 of layer 1, one for each key-value head: this token against noted tokens."""
+    """Two heads of layer 1, one for each of two key-value heads: this token against noted ones."""
     block, half = model.block(1), WIDTH // 2
     slow = [pair for pair in range(half) if model.speeds[pair] < SLOWEST_NEEDED]
     slots = [*slow, *(pair + half for pair in slow)]
     for norm in (block.attn_q_norm, block.attn_k_norm):
         norm.weight[slots] = MATCH_SHARPNESS
     parts = (torch.arange(len(slots)), torch.arange(WIDTH - len(slots), WIDTH))
-    for shared, (head, part, said) in enumerate(zip((0, 2), parts, spoken, strict=True)):
+    for shared, (head, part, said) in enumerate(
+        zip(asking_heads(model), parts, spoken, strict=True)
+    ):
         query, key = torch.zeros(2, WIDTH, model.shape.hidden)
         query[slots], key[slots] = read[part], note[part]
         own, common = (

@@ -45,3 +45,14 @@ def test_a_documented_wording_is_always_training() -> None:
 def test_order_of_a_pool_does_not_move_its_split() -> None:
     values = [str(number) for number in range(30)]
     assert set(Pool(values).held_out) == set(Pool(values[::-1]).held_out)
+
+
+def test_any_word_stands_for_a_name_in_training_and_only_held_out_ones_in_evaluation() -> None:
+    held_out = {word.lower() for pool in words.POOLS for word in pool.held_out}
+    assert not held_out & set(words.fresh_words())
+    training, evaluation = Source(1, held_out=False), Source(1, held_out=True)
+    drawn = {words.person(training) for _ in range(500)}
+    assert len(drawn) > len(words.PEOPLE.training)
+    assert not {name.lower() for name in drawn} & held_out
+    assert {words.person(evaluation) for _ in range(500)} == set(words.PEOPLE.held_out)
+    assert {words.place(evaluation) for _ in range(500)} == set(words.CITIES.held_out)

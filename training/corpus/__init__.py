@@ -16,16 +16,16 @@ from training.corpus import (
 )
 from training.corpus.source import Generator, Sample, Source
 
-# Shares of samples, not of tokens: a conversation with functions is three times as long.
+# Shares of samples, not of tokens: a conversation with functions is four times as long.
 MIXTURE: tuple[tuple[float, str, Generator], ...] = (
-    (0.22, "tools", tools.generate),
-    (0.26, "python", python_code.generate),
-    (0.24, "fim", fim.generate),
-    (0.09, "identity", identity.generate),
-    (0.07, "json", json_objects.generate),
-    (0.05, "thinking", thinking.generate),
-    (0.05, "partial", partial.generate),
-    (0.02, "copying", copying.generate),
+    (0.13, "tools", tools.generate),
+    (0.22, "python", python_code.generate),
+    (0.30, "fim", fim.generate),
+    (0.07, "identity", identity.generate),
+    (0.09, "json", json_objects.generate),
+    (0.035, "thinking", thinking.generate),
+    (0.055, "partial", partial.generate),
+    (0.11, "copying", copying.generate),
 )
 
 

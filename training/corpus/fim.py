@@ -112,4 +112,13 @@ def generate(source: Source) -> Sample:
     if make is None:
         return continuation(source)
     task = make(source)
-    return (Piece(task.prompt(), answer=False), Piece(task.middle + END, answer=True))
+    # The text around the gap is code to learn, too.
+    around = source.chance(0.25)
+    return (
+        Piece("<|fim_prefix|>", answer=False),
+        Piece(task.prefix, answer=around),
+        Piece("<|fim_suffix|>", answer=False),
+        Piece(task.suffix, answer=around),
+        Piece("<|fim_middle|>", answer=False),
+        Piece(task.middle + END, answer=True),
+    )

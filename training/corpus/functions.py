@@ -103,7 +103,7 @@ SLOTS: dict[str, Slot] = {
         spaced("language lang target_language into"),
         lines("The language\nThe target language\nWhich language"),
         lines("in {}\ninto {}\nto {}"),
-        lambda source: source.pick(words.LANGUAGES),
+        lambda source: words.varied(source, words.LANGUAGES, 0.4),
     ),
     "currency": Slot(
         "string",
@@ -117,7 +117,7 @@ SLOTS: dict[str, Slot] = {
         spaced("color colour shade tone"),
         lines("The color\nWhich color\nThe colour to use"),
         lines("in {}\nwith the color {}\nto {}"),
-        lambda source: source.pick(words.COLOURS),
+        lambda source: words.varied(source, words.COLOURS, 0.4),
     ),
     "level": Slot(
         "number",
@@ -274,9 +274,9 @@ def function_name(source: Source, verb: str, noun: str) -> str:
     return words.made_up(source)  # only the description tells
 
 
-def offer(source: Source, noun: str | None = None) -> Offered:
-    if noun is None:
-        noun = source.pick(KNOWN_NOUNS) if source.chance(0.6) else invented_noun(source)
+def offer(source: Source, *, brief: bool = False) -> Offered:
+    """A function; a brief one takes one argument at most."""
+    noun = source.pick(KNOWN_NOUNS) if source.chance(0.6) else invented_noun(source)
     if noun in TOPICS:
         verbs, slots = TOPICS[noun]
         verb = source.random.choice(verbs)
@@ -287,11 +287,13 @@ def offer(source: Source, noun: str | None = None) -> Offered:
         slots = tuple(source.random.sample(list(SLOTS), source.random.choice((0, 1, 1, 2, 2, 3))))
     if source.chance(0.12):
         slots = ()
+    if brief:
+        slots = slots[: source.random.choice((0, 1))]
     used: set[str] = set()
     parameters: list[Parameter] = []
     for kind in slots:
         slot = SLOTS[kind]
-        name = source.pick(slot.names)
+        name = words.varied(source, slot.names, 0.2)
         if source.chance(0.06):
             name = words.made_up(source)
         if name not in used:
@@ -304,7 +306,7 @@ def offer(source: Source, noun: str | None = None) -> Offered:
 
 
 def invented_noun(source: Source) -> str:
-    return words.made_up(source) if source.chance(0.5) else source.pick(words.PLAIN)
+    return words.made_up(source) if source.chance(0.5) else words.varied(source, words.PLAIN)
 
 
 def _schema(source: Source, name: str, description: str, parameters: tuple[Parameter, ...]) -> Tool:

@@ -82,13 +82,13 @@ def from_classic(source: Source, classic: Classic, *, free_locals: bool) -> Exer
         kind, default, *others = described.split()
         chosen = default if source.chance(0.4) else source.random.choice([default, *others])
         if source.chance(0.1):
-            chosen = words.made_up(source)
+            chosen = words.word(source)
         if chosen in (used for _, used in parameters):
             chosen = default
         parameters.append((kind, chosen))
     local = dict(PLAIN_LOCALS)
     if free_locals:
-        local = {key: source.pick(pool) for key, pool in LOCALS.items()}
+        local = {key: words.varied(source, pool, 0.3) for key, pool in LOCALS.items()}
     # A local must not hide a parameter or another local.
     taken = {chosen for _, chosen in parameters}
     for key, chosen in local.items():

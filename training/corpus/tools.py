@@ -90,16 +90,28 @@ def without(source: Source, offered: Sequence[Offered]) -> Task:
     return Task(ask(source, stranger)[0], (), NO_FUNCTION)
 
 
-def mixed(source: Source) -> ToolTalk:
-    count = source.random.choice((1, 2, 2, 3, 3, 4, 5))
+def several(source: Source, count: int, *, brief: bool = False) -> list[Offered]:
+    """Functions of different names and purposes."""
     offered: dict[str, Offered] = {}
     while len(offered) < count:
-        each = offer(source)
+        each = offer(source, brief=brief)
         if each.name not in (other.name for other in offered.values()):
             offered.setdefault(each.noun, each)
-    listed = list(offered.values())
+    return list(offered.values())
+
+
+def brief(source: Source) -> ToolTalk:
+    """Much to choose between in few words: the densest practice in choosing."""
+    listed = several(source, source.random.randint(2, 6), brief=True)
+    tasks = [single(source, listed) for _ in range(source.random.randint(3, 7))]
+    return ToolTalk(tuple(each.schema for each in listed), tuple(tasks))
+
+
+def mixed(source: Source) -> ToolTalk:
+    count = source.random.choice((1, 2, 2, 3, 3, 4, 5))
+    listed = several(source, count)
     tasks: list[Task] = []
-    for _ in range(source.random.choice((1, 2, 3, 4) if count < 4 else (1, 2, 3))):
+    for _ in range(source.random.randint(1, 6)):
         roll = source.random.random()
         if roll < 0.16:
             tasks.append(without(source, listed))
@@ -302,12 +314,13 @@ def writing(source: Source) -> ToolTalk:
 
 
 def talk(source: Source) -> ToolTalk:
+    """What evaluation asks, too."""
     kind = source.weighted([(8, mixed), (0.8, clock_and_weather), (1.4, writing)])
     return kind(source)
 
 
 def generate(source: Source) -> Sample:
-    chosen = talk(source)
+    chosen = brief(source) if source.chance(0.4) else talk(source)
     messages = system_turn(source)
     for task in chosen.tasks:
         messages += told(task)

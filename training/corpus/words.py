@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import builtins
+import keyword
+from functools import cache, lru_cache
 
-from training.corpus.source import Source, lines, spaced
-from training.vocabulary import common_share
+from training.corpus.source import Pool, Source, lines, spaced
+from training.vocabulary import COMMON_TOKENS, common_share, tokenizer
 
 PEOPLE = spaced(
     """Anna Ben Carla David Emma Felix Grace Henry Ivan Julia Karl Laura Maria Nina Oscar Paul
@@ -169,12 +171,39 @@ SYLLABLES = spaced(
 CAPITALS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 
 
+FRESH_SHARE = 0.6
+POOLS = (PEOPLE, CITIES, PLAIN, COLOURS, LANGUAGES, CURRENCIES, WEATHER, SYLLABLES)
+
+
+@cache
+def fresh_words() -> tuple[str, ...]:
+    """The words among the frequent tokens, but for those that any pool holds out."""
+    taken = {word.lower() for pool in POOLS for word in pool.held_out}
+    taken |= {*keyword.kwlist, *dir(builtins)}
+    texts = {tokenizer().decode([token]).strip().lower() for token in range(COMMON_TOKENS)}
+    words = {text for text in texts if text.isascii() and text.isalpha() and len(text) > 2}
+    return tuple(sorted(words - taken))
+
+
+def varied(source: Source, pool: Pool, share: float = FRESH_SHARE) -> str:
+    """One of a pool, and in training as often any word at all.
+
+    A few dozen names are soon known by heart, and then nothing makes a model copy the one that it is
+    given.
+    """
+    if not source.held_out and source.chance(share):
+        return source.random.choice(fresh_words())
+    return source.pick(pool)
+
+
 def place(source: Source) -> str:
-    return source.pick(CITIES)
+    name = varied(source, CITIES)
+    return name if name in CITIES.training or source.held_out else name.capitalize()
 
 
 def person(source: Source) -> str:
-    return source.pick(PEOPLE)
+    name = varied(source, PEOPLE)
+    return name if name in PEOPLE.training or source.held_out else name.capitalize()
 
 
 @lru_cache(maxsize=100_000)
@@ -191,7 +220,7 @@ def made_up(source: Source) -> str:
 
 
 def word(source: Source) -> str:
-    return source.pick(PLAIN) if source.chance(0.75) else made_up(source)
+    return varied(source, PLAIN) if source.chance(0.75) else made_up(source)
 
 
 def phrase(source: Source, low: int = 2, high: int = 5) -> str:
