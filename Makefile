@@ -3,6 +3,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NEWEST_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+# An environment whose Python is too old or gone, or that was left without pip, is made anew with all that was in it.
+ifeq ($(shell $(BIN)/python -c 'import pip; $(NEWEST_ENOUGH)' 2>/dev/null && echo sound),sound)
+ENVIRONMENT := | $(BIN)/python
+else
+ENVIRONMENT := $(BIN)/python
+.PHONY: $(BIN)/python
+endif
 PIP_FLAGS := --disable-pip-version-check --quiet
 # Releases of the vendor's Python SDK, from the oldest that is still in use.
 SDKS := 1.22.2 1.24.6 1.25.24 1.27.8 2.0.2
@@ -11,11 +19,12 @@ help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(BIN)/python:
-	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed (make PYTHON=/path/to/python3)"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c '$(NEWEST_ENOUGH)' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed, which $(PYTHON) is not: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # A stamp newer than its requirements means that they are installed.
-$(VENV)/.serve: requirements.txt pyproject.toml | $(BIN)/python
+$(VENV)/.serve: requirements.txt pyproject.toml $(ENVIRONMENT)
 	@echo "Installing Ownstudio into $(VENV) ..."
 	@$(BIN)/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements.txt
 	@$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --no-build-isolation -e .
@@ -27,9 +36,9 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.serve
 	@touch $@
 
 # Each release in an environment of its own, since they need different versions of the same packages.
-$(VENV)/sdks/%/.done: | $(BIN)/python
+$(VENV)/sdks/%/.done: $(ENVIRONMENT)
 	@echo "Installing dashscope $* into $(VENV)/sdks ..."
-	@$(PYTHON) -m venv $(VENV)/sdks/$* && $(VENV)/sdks/$*/bin/pip install $(PIP_FLAGS) dashscope==$* && touch $@
+	@$(PYTHON) -m venv --clear $(VENV)/sdks/$* && $(VENV)/sdks/$*/bin/pip install $(PIP_FLAGS) dashscope==$* && touch $@
 
 setup: $(VENV)/.serve  ## set up what is missing in .venv
 dev: $(VENV)/.dev  ## the same, with the tools for tests and checks

@@ -2,10 +2,12 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,6 +19,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
+from ownstudio.app.serve import ListenError, connections_max, listening
 from support.instance import ServedInstance
 
 ROW = {"type": "array", "items": {"enum": ["one", "two"]}, "minItems": 20, "maxItems": 20}
@@ -215,6 +218,96 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         assert second.returncode == 1
         assert port in second.stderr
         assert "--port" in second.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("no-such-host.invalid", "no-such-host.invalid"),
+        ("x" * 64 + ".invalid", "label"),
+        ("192.0.2.1", "192.0.2.1 port 0: Cannot assign requested address"),
+    ],
+)
+def test_a_host_that_is_not_here_ends_the_start_with_a_sentence(
+    tmp_path: Path, host: str, reason: str
+) -> None:
+    ended = serve_to_the_end(tmp_path, "--port", "0", "--host", host)
+    assert ended.returncode == 1
+    assert reason in ended.stderr
+    assert "--host" in ended.stderr
+    assert "answers on" not in ended.stdout
+
+
+def test_a_host_may_be_a_name(tmp_path: Path) -> None:
+    with ServedInstance(tmp_path, "--host", "localhost") as instance:
+        assert client(instance).models.list().data
+        assert f"Ownstudio answers on {instance.address}" in instance.log.read_text()
+
+
+async def test_a_server_that_cannot_listen_raises_instead_of_saying_that_it_does() -> None:
+    async def application(*_: object) -> None:
+        raise AssertionError("nobody can call it")
+
+    with pytest.raises(ListenError, match=r"^cannot listen on localhost port 1: invalid IP"):
+        async with listening(application, "localhost", 1):
+            pass
+
+
+def test_a_server_that_ends_by_itself_ends_the_program_with_an_error(tmp_path: Path) -> None:
+    dying = """
+        import asyncio, sys
+        import ownstudio.app
+        from ownstudio.cli.main import app
+
+        module = sys.modules["ownstudio.app.serve"]
+
+        class Dying(module.Server):
+            async def serve(self):
+                asyncio.get_running_loop().call_later(1.0, self.stop)
+                await super().serve()
+
+        module.Server = Dying
+        sys.argv = ["ownstudio", "serve", "--port", "0"]
+        app()
+    """
+    ended = run_to_the_end(tmp_path, "-c", textwrap.dedent(dying))
+    assert ended.returncode == 1
+    assert "the HTTP server ended by itself" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("files", "connections"),
+    [(1024, 768), (256, 128), (20_000, 16_384), (resource.RLIM_INFINITY, 16_384)],
+)
+def test_connections_leave_files_for_the_rest(files: int, connections: int) -> None:
+    assert connections_max(files) == connections
+
+
+def test_the_server_may_have_as_many_open_files_as_it_is_granted(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, soft), hard))
+    try:
+        with ServedInstance(tmp_path) as instance:
+            pid = instance.process.pid
+            assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def serve_to_the_end(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A start that ends by itself."""
+    return run_to_the_end(home, "-m", "ownstudio", "serve", *arguments)
+
+
+def run_to_the_end(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=home,
+        env=ServedInstance(home).environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def test_the_first_key_is_one_of_the_region_that_the_server_plays(tmp_path: Path):

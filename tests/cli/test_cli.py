@@ -121,14 +121,14 @@ def test_a_key_is_made_where_nothing_is_yet_and_works(run: Run, tmp_path: Path):
         "--workspace",
         "w",
         "--region",
-        "eu",
+        "beijing",
     )
     made = json.loads(done.stdout)
     assert made["key"].startswith("sk-")
     assert {name: made[name] for name in ("name", "workspace", "region")} == {
         "name": "ci",
         "workspace": "w",
-        "region": "eu",
+        "region": "beijing",
     }
     assert stat.S_IMODE((tmp_path / "new/data").stat().st_mode) == 0o700
     plain = run("key", "create", "--data", "new/data")
@@ -195,12 +195,49 @@ def test_check_prints_the_tree_and_refuses_mistakes(run: Run, tmp_path: Path):
         (["serve", "--config", "nowhere.toml"], "nowhere.toml cannot be read: No such file"),
         (["model", "pull", "not-a-repo"], "is not a repository such as"),
         (["key", "revoke"], "ID"),
+        (
+            ["key", "create", "--region", "mars"],
+            "'mars' is no region: the regions are local, singapore, virginia, beijing",
+        ),
     ],
 )
 def test_wrong_usage_is_status_2_and_says_what_is_wrong(
     run: Run, arguments: list[str], message: str
 ):
     assert message in run(*arguments, status=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "refusal"),
+    [
+        ('regions = ["mars"]', "regions: 'mars' begins with no region"),
+        ("regions = []", "regions: the list is empty"),
+        ('database_url = "mysql://host/name"', "database_url begins with mysql"),
+        ('database_url = "nonsense"', "database_url is not a database URL"),
+        ('redis_url = "http://host"', "redis_url is no address such as redis://"),
+        ('redis_url = "redis://me:hunter2/x@host"', "redis_url is no address such as redis://"),
+        (
+            '[deployments.a]\nweights = "bundled"\nroutes = ["no-such-model-*"]',
+            "deployments: deployment 'a': the route 'no-such-model-*' matches no model",
+        ),
+    ],
+)
+def test_check_refuses_what_serve_would_and_makes_nothing(
+    run: Run, tmp_path: Path, settings: str, refusal: str
+):
+    (tmp_path / "ownstudio.toml").write_text(settings)
+    done = run("check", "--data", "data", status=2)
+    assert refusal in done.stderr
+    assert "hunter2" not in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "data").exists()
+
+
+def test_no_example_exports_what_every_command_then_refuses(run: Run):
+    for command in (*commands(), ["admin", "token", "create"]):
+        shown = run(*command, "--help").stdout
+        for name in re.findall(r"export (\w+)=", shown):
+            run("check", **{name: "x"})
 
 
 @pytest.mark.parametrize("source", ["hf", "ms"])

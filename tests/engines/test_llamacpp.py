@@ -1,6 +1,7 @@
 """The embedded engine with its real worker and the bundled model."""
 
 import asyncio
+import errno
 import os
 import select
 import signal
@@ -29,6 +30,7 @@ from ownstudio.engines.base import (
 )
 from ownstudio.engines.llamacpp import EngineBounds, LlamaCppEngine, fault_in
 from ownstudio.engines.worker import WorkerOptions
+from ownstudio.engines.worker_http import WorkerHttp
 from ownstudio.qwen.grammar import call_grammar
 from ownstudio.qwen.tools import ToolForm
 
@@ -357,6 +359,32 @@ async def test_a_worker_that_hangs_before_a_first_token_is_replaced(tmp_path: Pa
         assert time.monotonic() - begun < 3.0
         assert (await answer(engine, request(max_tokens=2)))[-1].finish
         assert (await engine.supervisor.ensure_ready()).number == 2
+
+
+async def test_a_worker_that_cannot_be_asked_from_here_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds = EngineBounds(probe_after_s=0.1)
+    engine = LlamaCppEngine(OPTIONS._replace(slots=1), tmp_path, bounds=bounds)
+    asked = asyncio.Event()
+
+    def no_file_left(*_: object) -> None:
+        asked.set()
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with closing(engine):
+        await engine.ready()
+        pid = engine.supervisor.pid()
+        assert pid is not None
+        async with aclosing(engine.stream(long_request(1000))) as stream:
+            await anext(stream)
+            monkeypatch.setattr(WorkerHttp, "get", no_file_left)
+            os.kill(pid, signal.SIGSTOP)
+            more = asyncio.ensure_future(anext(stream))
+            await asyncio.wait_for(asked.wait(), 5.0)
+            os.kill(pid, signal.SIGCONT)
+            assert await more
+        assert (await engine.supervisor.ensure_ready()).number == 1
 
 
 async def test_clients_without_patience_do_not_keep_a_hanging_worker(tmp_path: Path) -> None:

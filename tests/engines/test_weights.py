@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -301,6 +302,19 @@ def test_what_no_rule_decides_is_asked_back(names: list[str], wanted: str, messa
 
 def test_the_bundled_model_is_found(tmp_path: Path):
     assert resolve_weights("bundled", tmp_path).name == "ownstudio-tiny.gguf"
+
+
+def test_a_path_that_the_system_refuses_is_refused_in_words(tmp_path: Path):
+    with pytest.raises(WeightsError, match="cannot be read: File name too long"):
+        resolve_weights(str(tmp_path / ("x" * 300)), tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+def test_a_path_below_a_closed_directory_is_refused_in_words(tmp_path: Path):
+    closed = tmp_path / "closed"
+    closed.mkdir(0)
+    with pytest.raises(WeightsError, match="cannot be read: Permission denied"):
+        resolve_weights(str(closed / "model.gguf"), tmp_path)
 
 
 def test_a_path_is_a_file_or_a_directory_with_one(tmp_path: Path):

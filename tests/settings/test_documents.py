@@ -13,7 +13,7 @@ from ownstudio.settings.documents import (
     toml_value,
     tree_in_force,
 )
-from ownstudio.settings.fields import fields
+from ownstudio.settings.fields import ANY_DEPLOYMENT, fields
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,16 +46,38 @@ def test_the_tree_in_force_is_a_settings_file_that_gives_the_same_tree():
         "OWNSTUDIO_DEPLOYMENTS__A__WEIGHTS": 'we"i\\rd\x7fé.gguf',
         "OWNSTUDIO_DEPLOYMENTS__A__ROUTES": "*,b",
     }
-    loaded = load_settings(environ=environ)
+    overrides = {
+        "regions": ["singapore", "beijing@:8001"],
+        "limits.waiting_max": 7,
+        "billing.currency": "CNY",
+        "cache.blocks_max": 4096,
+        "admin.enabled": False,
+    }
+    loaded = load_settings(environ=environ, overrides=overrides)
     Path("again.toml").write_text(tree_in_force(loaded), encoding="utf-8")
     assert load_settings(Path("again.toml"), {}).settings == loaded.settings
     assert "port = 9  # OWNSTUDIO_SERVER__PORT" in tree_in_force(loaded)
 
 
-def test_the_tree_in_force_hides_secrets():
-    shown = tree_in_force(load_settings(environ={"OWNSTUDIO_DATABASE_URL": "sqlite:///hunter2"}))
+def test_the_tree_in_force_has_every_setting():
+    loaded = load_settings(environ={})
+    shown = tomllib.loads(tree_in_force(loaded))
+    for field in fields():
+        place = shown
+        for part in field.key:
+            place = place[
+                part if part != ANY_DEPLOYMENT else next(iter(loaded.settings.deployments))
+            ]
+
+
+@pytest.mark.parametrize(
+    "secret", [field.key for field in fields() if field.secret], ids=lambda key: ".".join(key)
+)
+def test_the_tree_in_force_hides_secrets(secret: tuple[str, ...]):
+    variable = "OWNSTUDIO_" + "__".join(part.upper() for part in secret)
+    shown = tree_in_force(load_settings(environ={variable: "sqlite:///hunter2"}))
     assert "hunter2" not in shown
-    assert "# database_url = (hidden)  # OWNSTUDIO_DATABASE_URL" in shown
+    assert f"# {secret[-1]} = (hidden)  # {variable}" in shown
 
 
 @pytest.mark.parametrize("value", [True, 1, 1.5, "", 'a"b\\\n\x7f中', ("a", "b"), ()])

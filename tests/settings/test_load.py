@@ -132,6 +132,49 @@ def test_a_wrong_variable_is_refused_by_name(variable: str, value: str, message:
         load_settings(environ={variable: value})
 
 
+SERVICE_LINKS = {
+    "SERVICE_HOST": "10.0.0.11",
+    "SERVICE_PORT": "8000",
+    "SERVICE_PORT_HTTP": "8000",
+    "PORT": "tcp://10.0.0.11:8000",
+    "PORT_8000_TCP": "tcp://10.0.0.11:8000",
+    "PORT_8000_TCP_PROTO": "tcp",
+    "PORT_8000_TCP_PORT": "8000",
+    "PORT_8000_TCP_ADDR": "10.0.0.11",
+}
+
+
+@pytest.mark.parametrize("service", ["OWNSTUDIO", "OWNSTUDIO_REDIS", "OWNSTUDIO_SERVICE"])
+def test_what_kubernetes_says_of_a_service_is_no_setting(service: str):
+    links = {f"{service}_{name}": value for name, value in SERVICE_LINKS.items()}
+    environ = links | {"OWNSTUDIO_SERVER__PORT": "9"}
+    assert load_settings(environ=environ).settings.server.port == 9
+    for mistake in (f"{service}_PROT", f"{service}_PORT"):
+        with pytest.raises(SettingsError, match=mistake):
+            load_settings(environ=environ | {mistake: "8000"})
+
+
+def test_a_home_is_expanded_wherever_the_data_directory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write("log.level = 'error'", "own/ownstudio.toml")
+    by_flag = load_settings(environ={}, overrides={"data": "~/own"})
+    by_variable = load_settings(environ={"OWNSTUDIO_DATA": "~/own"})
+    for settings in (by_flag.settings, by_variable.settings):
+        assert (settings.data, settings.log.level) == (tmp_path / "own", "error")
+
+
+def test_a_home_that_is_not_known_is_named():
+    refusal = r"~nobody-here/own \({}\): the home directory is not known"
+    with pytest.raises(SettingsError, match=refusal.format("--data")):
+        load_settings(environ={}, overrides={"data": "~nobody-here/own"})
+    with pytest.raises(SettingsError, match=refusal.format("OWNSTUDIO_DATA")):
+        load_settings(environ={"OWNSTUDIO_DATA": "~nobody-here/own"})
+    with pytest.raises(SettingsError, match="the home directory is not known"):
+        load_settings(environ={"XDG_DATA_HOME": "~nobody-here"})
+
+
 def test_an_unknown_flag_is_refused():
     with pytest.raises(SettingsError, match=r"server\.prot"):
         load_settings(environ={}, overrides={"server.prot": 1})

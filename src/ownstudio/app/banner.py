@@ -13,7 +13,8 @@ BUNDLED = "bundled"
 def print_banner(studio: Studio, base: str, settings: Settings, directory: DataDirectory) -> None:
     """`base` is such as http://127.0.0.1:8000; the directory holds the first key, if it still lies there."""
     key_file = directory.first_key
-    console = Console(stderr=False, soft_wrap=True, highlight=False)
+    # Paths and addresses may hold what Rich would read as its own signs.
+    console = Console(stderr=False, soft_wrap=True, highlight=False, markup=False, emoji=False)
     line = console.print
     line(Text(f"Ownstudio answers on {base}", style="bold green"))
     line(f"  OpenAI base URL   {base}/compatible-mode/v1   (also {base}/v1)")

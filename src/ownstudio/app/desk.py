@@ -91,6 +91,17 @@ async def opened_desk(
         yield desk
 
 
+def check_redis_url(url: str) -> None:
+    """Raises SettingsError for what is no address of a Redis. Connects to nothing."""
+    from redis.asyncio import BlockingConnectionPool  # noqa: PLC0415
+
+    try:
+        BlockingConnectionPool.from_url(url)
+    except ValueError:
+        # The reason may quote a part of the password.
+        raise SettingsError("redis_url is no address such as redis://host:6379/0") from None
+
+
 async def _shared(
     settings: Settings, memory: MemoryCounters, stack: AsyncExitStack
 ) -> tuple[Counters, PrefixIndex]:
@@ -107,18 +118,14 @@ async def _shared(
     from ownstudio.context_cache.redis_index import RedisIndex  # noqa: PLC0415
     from ownstudio.limits.redis import RedisCounters  # noqa: PLC0415
 
-    try:
-        counters = RedisCounters(settings.redis_url)
-        shared_index = RedisIndex(
-            settings.redis_url,
-            implicit_ttl_s=cache.implicit_ttl_s,
-            explicit_ttl_s=cache.explicit_ttl_s,
-            blocks_max=cache.blocks_max,
-        )
-    except ValueError as error:
-        raise SettingsError(
-            f"redis_url is no address such as redis://host:6379/0: {error}"
-        ) from None
+    check_redis_url(settings.redis_url)
+    counters = RedisCounters(settings.redis_url)
+    shared_index = RedisIndex(
+        settings.redis_url,
+        implicit_ttl_s=cache.implicit_ttl_s,
+        explicit_ttl_s=cache.explicit_ttl_s,
+        blocks_max=cache.blocks_max,
+    )
     stack.push_async_callback(counters.close)
     stack.push_async_callback(shared_index.close)
     return counters, shared_index

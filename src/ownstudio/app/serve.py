@@ -8,8 +8,8 @@ import resource
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,13 @@ from ownstudio.accounts.keys import Keyring
 from ownstudio.app.banner import print_banner
 from ownstudio.app.beside import beside, ended
 from ownstudio.app.build import Built, build_deployment
-from ownstudio.app.desk import opened_book, opened_desk, opened_ledger
-from ownstudio.catalog import load_catalog
+from ownstudio.app.desk import check_redis_url, opened_book, opened_desk, opened_ledger
+from ownstudio.catalog import Catalog, DeploymentRoutes, load_catalog
 from ownstudio.catalog.regions import RegionTable
 from ownstudio.metrics import Metrics
 from ownstudio.service.studio import Studio
 from ownstudio.settings import Loaded, Settings, SettingsError
-from ownstudio.store.database import Database, database_url
+from ownstudio.store.database import Database, _address, database_url
 from ownstudio.store.directory import DataDirectory, StoreError
 from ownstudio.web.admin import admin_area
 from ownstudio.web.admin_accounts import AccountPages
@@ -54,45 +54,76 @@ SPARE_FILES = 256
 HEADER_MS_MAX = 10_000
 
 
+class ListenError(Exception):
+    """The server cannot listen, or does so no longer. The text says where, and why."""
+
+
 def serve(loaded: Loaded) -> int:
     """Serve until SIGTERM or SIGINT; the exit status. A second signal ends at once."""
     _configure_logging(loaded.settings)
+    _raise_files_limit()
     try:
-        return uvloop.run(_serve(loaded.settings))
-    except (StoreError, SettingsError) as error:
+        uvloop.run(_serve(loaded.settings))
+    except (ListenError, StoreError, SettingsError) as error:
         logger.error("%s", error)
         return 1
+    return 0
 
 
-async def _serve(settings: Settings) -> int:
-    host = settings.server.host
-    try:
-        regions = RegionTable.parse(settings.regions)
-    except ValueError as error:
-        raise SettingsError(f"regions: {error}") from None
-    try:
-        port = _free_port(host, settings.server.port)
-        ports = [port, *(_free_port(host, more) for more in regions.ports_besides(port))]
-    except OSError as error:
-        logger.error("cannot listen on %s port %s: %s", host, settings.server.port, error.strerror)
-        logger.error("stop what listens there, or choose another: ownstudio serve --port N")
-        return 1
+def check_settings(settings: Settings) -> None:
+    """What `serve` would refuse of settings that are each allowed, without starting or connecting to anything.
+
+    Raises SettingsError and StoreError.
+    """
+    _region_table(settings)
+    _catalog(
+        DeploymentRoutes(name=name, routes=deployment.routes, context=1, created=0)
+        for name, deployment in settings.deployments.items()
+    )
+    _address(database_url(settings.database_url, DataDirectory(settings.data)))
+    if settings.redis_url:
+        check_redis_url(settings.redis_url)
+
+
+async def _serve(settings: Settings) -> None:
+    regions = _region_table(settings)
+    host = await _ip_address(settings.server.host)
+    port = _free_port(host, settings.server.port)
+    ports = [port, *(_free_port(host, more) for more in regions.ports_besides(port))]
     directory = DataDirectory(settings.data)
     directory.prepare()
     stopping = _stop_signals()
     async with _open(settings, directory, regions) as running, AsyncExitStack() as stack:
-        servers = [
+        listeners = [
             await stack.enter_async_context(listening(running.application, host, one))
             for one in ports
         ]
         # Vocabularies live as long as the process: no collection need look at them, the last one least.
         gc.freeze()
         stop = asyncio.ensure_future(stopping.wait())
-        await _first_of(running.started, stop)
-        print_banner(running.studio, _base_url(host, port), settings, directory)
-        await stop
-        await _drain(servers, running.studio, settings.server.shutdown_grace_s)
-    return 0
+        endings = [one.ending for one in listeners]
+        await _first_of(running.started, stop, *endings)
+        if not any(ending.done() for ending in endings):
+            print_banner(running.studio, _base_url(host, port), settings, directory)
+        await _first_of(stop, *endings)
+        lost = [one.fault() for one in listeners if one.ending.done()]
+        await _drain(listeners, running.studio, settings.server.shutdown_grace_s)
+        if lost:
+            raise lost[0]
+
+
+def _region_table(settings: Settings) -> RegionTable:
+    try:
+        return RegionTable.parse(settings.regions)
+    except ValueError as error:
+        raise SettingsError(f"regions: {error}") from None
+
+
+def _catalog(routes: Iterable[DeploymentRoutes]) -> Catalog:
+    try:
+        return load_catalog(routes)
+    except ValueError as error:
+        raise SettingsError(f"deployments: {error}") from None
 
 
 class Running(Struct, frozen=True):
@@ -116,10 +147,7 @@ async def _open(
         enter = stack.enter_async_context
         # Engines load while the database is opened.
         built = await enter(_deployments(settings))
-        try:
-            catalog = load_catalog([one.routes for one in built])
-        except ValueError as error:
-            raise SettingsError(f"deployments: {error}") from None
+        catalog = _catalog(one.routes for one in built)
         database = await Database.open(database_url(settings.database_url, directory))
         stack.push_async_callback(database.close)
         keyring = Keyring(database)
@@ -193,22 +221,49 @@ def _base_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _connections_max() -> int:
-    """As many connections as this process may have files, less what else needs some."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+def _raise_files_limit() -> None:
+    """The usual 1,024 files, which a process may raise by itself, are few for a server: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Some systems name a most that they do not grant.
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def connections_max(files: int) -> int:
+    """As many connections as a process of so many open files may have, less what else needs some."""
     if files == resource.RLIM_INFINITY:
         return CONNECTIONS_MAX
-    return max(BACKLOG, min(CONNECTIONS_MAX, files - SPARE_FILES))
+    return min(CONNECTIONS_MAX, max(files // 2, files - SPARE_FILES))
+
+
+async def _ip_address(host: str) -> str:
+    """What the HTTP server takes, of an address or a name; of a name with both kinds the IPv4 one, which all reach."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise ListenError(
+            f"cannot listen on {host}: {getattr(error, 'strerror', None) or error}; "
+            "choose an address or a name of this machine: ownstudio serve --host HOST"
+        ) from None
+    _, _, _, _, place = min(found, key=lambda one: one[0] != socket.AF_INET)
+    return str(place[0])
 
 
 def _free_port(host: str, port: int) -> int:
-    """`port`, or any free one for 0. Raises OSError when somebody listens there: the server itself would share it."""
+    """`port`, or any free one for 0. Raises ListenError where somebody listens: the server itself would share it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
-        free: int = probe.getsockname()[1]
-        return free
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            free: int = probe.getsockname()[1]
+            return free
+    except OSError as error:
+        raise ListenError(
+            f"cannot listen on {host} port {port}: {error.strerror}; "
+            "stop what listens there, or choose another place: ownstudio serve --host HOST --port N"
+        ) from None
 
 
 def _stop_signals() -> asyncio.Event:
@@ -226,9 +281,27 @@ def _stop_signals() -> asyncio.Event:
     return stopping
 
 
+class Listener(Struct, frozen=True):
+    """An HTTP server that answers. `ending` is done once it does so no longer."""
+
+    server: Server
+    ending: asyncio.Future[None]
+    place: str
+
+    def stop(self) -> None:
+        self.server.stop()  # type: ignore[no-untyped-call]
+
+    def fault(self) -> ListenError:
+        """Why it ended, though nobody stopped it."""
+        error = self.ending.exception()
+        # What the server is written in adds its stack to the reason.
+        reason = str(error).partition("\n")[0] if error else "the HTTP server ended by itself"
+        return ListenError(f"cannot listen on {self.place}: {reason}")
+
+
 @asynccontextmanager
-async def listening(application: ASGIApp, host: str, port: int) -> AsyncGenerator[Server, None]:
-    """The HTTP server, answering before the body runs and stopped after it."""
+async def listening(application: ASGIApp, host: str, port: int) -> AsyncGenerator[Listener, None]:
+    """The HTTP server, answering before the body runs and stopped after it. Raises ListenError where it cannot."""
     server = Server(
         application,
         address=host,
@@ -238,13 +311,13 @@ async def listening(application: ASGIApp, host: str, port: int) -> AsyncGenerato
         websockets=True,
         backlog=BACKLOG,
         # Without it the server stops accepting at as many open connections as its backlog holds.
-        backpressure=_connections_max(),
+        backpressure=connections_max(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_MS_MAX),
         log_enabled=False,
     )
-    serving = asyncio.ensure_future(server.serve())
+    listener = Listener(server, asyncio.ensure_future(server.serve()), f"{host} port {port}")
     try:
-        while not serving.done():
+        while not listener.ending.done():
             try:
                 _, writer = await asyncio.open_connection(host, port)
             except OSError:
@@ -252,17 +325,19 @@ async def listening(application: ASGIApp, host: str, port: int) -> AsyncGenerato
             else:
                 writer.close()
                 break
-        yield server
+        if listener.ending.done():
+            raise listener.fault()
+        yield listener
     finally:
-        server.stop()  # type: ignore[no-untyped-call]
-        await asyncio.wait([serving], timeout=LAST_WORDS_S)
+        listener.stop()
+        await asyncio.wait([listener.ending], timeout=LAST_WORDS_S)
 
 
-async def _drain(servers: Sequence[Server], studio: Studio, grace_s: float) -> None:
+async def _drain(listeners: Sequence[Listener], studio: Studio, grace_s: float) -> None:
     """Accept nothing more, let what runs finish within the grace, then end it with an error event."""
     studio.drain()
-    for server in servers:
-        server.stop()  # type: ignore[no-untyped-call]
+    for listener in listeners:
+        listener.stop()
     logger.info("stopping: %s answers under way, at most %g s for them", studio.running, grace_s)
     if not await _idle(studio, grace_s):
         studio.abort_all()

@@ -30,7 +30,7 @@ def create(
 
       ownstudio admin token create
 
-      export OWNSTUDIO_ADMIN_TOKEN=$(ownstudio admin token create)
+      TOKEN=$(ownstudio admin token create)
     """
 
     async def act(database: "Database", change: "Change") -> tuple[str, str]:

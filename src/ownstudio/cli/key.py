@@ -63,6 +63,7 @@ def create(
     """
 
     async def act(database: "Database", change: "Change") -> "NewKey":
+        _check_region(region)
         expires_at = None if expires_in is None else _from_now(expires_in)
         new = await _keyring(database).create(name, workspace, region, expires_at, rules.apply())
         change.target = new.id
@@ -229,6 +230,14 @@ def _keyring(database: "Database") -> "Keyring":
     from ownstudio.accounts.keys import Keyring  # noqa: PLC0415
 
     return Keyring(database)
+
+
+def _check_region(region: str) -> None:
+    """Raises ValueError for a region that no server can play: a key of it would be refused everywhere."""
+    from ownstudio.catalog.terms import REGIONS  # noqa: PLC0415
+
+    if region not in REGIONS:
+        raise ValueError(f"{region!r} is no region: the regions are {', '.join(REGIONS)}")
 
 
 def _disable(store: StoreOptions, key_id: str, *, disabled: bool) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from ownstudio import __version__
 from ownstudio.cli import account, admin, key, ledger, model, price, workspace
-from ownstudio.cli.common import ConfigOption, DataOption, load
+from ownstudio.cli.common import USAGE, ConfigOption, DataOption, fail, load
 from ownstudio.cli.conformance import conformance
 from ownstudio.cli.migrate import migrate
 from ownstudio.cli.usage import usage
@@ -66,7 +66,7 @@ def serve(
         str | None,
         typer.Option(
             metavar="HOST",
-            help="Address to listen on; 0.0.0.0 is every network.",
+            help="Address or name to listen on; 0.0.0.0 is every network.",
             show_default="127.0.0.1",
         ),
     ] = None,
@@ -97,9 +97,9 @@ def check(
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
-    """Print all settings in force, where each came from, and stop at the first mistake.
+    """Print all settings in force, where each came from, and stop at the first mistake that `serve` would refuse.
 
-    Secrets are hidden. What is printed is a settings file itself.
+    Secrets are hidden. What is printed is a settings file itself. Nothing is started or connected to.
 
     Examples:
 
@@ -108,6 +108,13 @@ def check(
       ownstudio check --config /etc/ownstudio.toml
     """
     loaded = load(config, data=data)
+    from ownstudio.app import check_settings  # noqa: PLC0415
+    from ownstudio.settings import SettingsError  # noqa: PLC0415
     from ownstudio.settings.documents import tree_in_force  # noqa: PLC0415
+    from ownstudio.store.directory import StoreError  # noqa: PLC0415
 
+    try:
+        check_settings(loaded.settings)
+    except (SettingsError, StoreError) as error:
+        fail(str(error), status=USAGE)
     sys.stdout.write(tree_in_force(loaded))

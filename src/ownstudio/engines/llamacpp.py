@@ -266,12 +266,15 @@ class LlamaCppEngine:
         return watch
 
     async def _answers(self) -> bool:
-        """Whether the worker answers HTTP, which it does also while it computes."""
+        """Whether the worker answers HTTP, which it does also while it computes; yes where that cannot be told."""
         try:
             async with asyncio.timeout(self._bounds.probe_s), self._http.get("/health"):
                 return True
-        except OSError:  # TimeoutError is one
+        except (TimeoutError, ConnectionError, FileNotFoundError):
             return False
+        except OSError:
+            # Too many open files here, or a full backlog there, tell nothing of the worker.
+            return True
 
 
 def worker_spec(name: str, options: WorkerOptions, socket_path: Path, key: str) -> ChildSpec:

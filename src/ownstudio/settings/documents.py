@@ -7,6 +7,7 @@ a checkout, and a test refuses ones that are out of date.
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from itertools import groupby
 from typing import Any
 
@@ -102,17 +103,12 @@ def toml_value(value: Any) -> str:
 
 def _values(loaded: Loaded) -> Iterator[tuple[Key, Any]]:
     settings = loaded.settings
-    yield ("data",), settings.data
-    yield ("database_url",), settings.database_url
-    for table, struct in (("server", settings.server), ("log", settings.log)):
-        yield from (((table, leaf), value) for leaf, value in _leaves(struct).items())
+    for field in fields():
+        if ANY_DEPLOYMENT not in field.key:
+            yield field.key, reduce(getattr, field.key, settings)
     for name, deployment in settings.deployments.items():
-        for leaf, value in _leaves(deployment).items():
-            yield (DEPLOYMENTS, name, leaf), value
-
-
-def _leaves(struct: msgspec.Struct) -> Mapping[str, Any]:
-    return {name: getattr(struct, name) for name in struct.__struct_fields__}
+        for leaf in deployment.__struct_fields__:
+            yield (DEPLOYMENTS, name, leaf), getattr(deployment, leaf)
 
 
 def _note(key: Key, value: Any) -> str:
@@ -185,7 +181,8 @@ Ownstudio needs no settings. What you do set comes from four places; an earlier 
 2. environment variables: `OWNSTUDIO_` and the key in capitals, with two underscores between levels, such as
    `OWNSTUDIO_SERVER__PORT=9000`. In the name of a deployment everything but letters and digits becomes an underscore:
    `OWNSTUDIO_DEPLOYMENTS__OWNSTUDIO_TINY__THREADS=2`. A list is written with commas. A secret may stand in a file that
-   the variable with `_FILE` at its end names;
+   the variable with `_FILE` at its end names. What Kubernetes sets by itself for a Service named `ownstudio`, such as
+   `OWNSTUDIO_SERVICE_HOST` and `OWNSTUDIO_PORT=tcp://10.0.0.11:8000`, is left out;
 3. the file: the one that `--config` names, else the one in `OWNSTUDIO_CONFIG`, else `ownstudio.toml` in the working
    directory, else `ownstudio.toml` in the data directory. `ownstudio.example.toml` shows every setting. A relative path
    in the file counts from the file's directory;

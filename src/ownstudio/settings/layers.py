@@ -21,6 +21,11 @@ FILE_MAX_BYTES = 1024**2
 # Two underscores separate the levels of a variable's name, so a name may not contain them.
 _DEPLOYMENT_NAME = re.compile(r"(?!.*__)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SHOWN_MAX = 80
+# What Kubernetes tells each container of every Service beside it, behind the Service's name.
+_SERVICE_HOST = "_SERVICE_HOST"
+_SERVICE_LINK = re.compile(
+    r"_SERVICE_HOST=.*|_SERVICE_PORT(_\w+)?=.*|_PORT=\w+://.*|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=.*"
+)
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -100,6 +105,21 @@ def from_environment(variables: Mapping[str, str], declared: set[str]) -> Layer:
             )
         layer[key] = given
     return layer
+
+
+def without_service_links(variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables less those that Kubernetes sets for a Service named `ownstudio`, or so at its beginning."""
+    services = tuple(
+        name.removesuffix(_SERVICE_HOST) for name in variables if name.endswith(_SERVICE_HOST)
+    )
+    return {
+        name: value
+        for name, value in variables.items()
+        if not any(
+            name.startswith(service) and _SERVICE_LINK.fullmatch(f"{name[len(service) :]}={value}")
+            for service in services
+        )
+    }
 
 
 def _secret_from_file(key: Key, variable: str, path: str) -> tuple[Key, Given]:

@@ -21,6 +21,7 @@ from ownstudio.settings.layers import (
     from_flags,
     no_weights,
     shown,
+    without_service_links,
 )
 from ownstudio.settings.tree import (
     DEFAULT_DEPLOYMENTS,
@@ -62,11 +63,13 @@ def load_settings(
     environ = os.environ if environ is None else environ
     flags = from_flags(overrides or {})
     named = config or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
-    variables = {
-        name: value
-        for name, value in environ.items()
-        if name.startswith(ENVIRONMENT_PREFIX) and name != CONFIG_VARIABLE
-    }
+    variables = without_service_links(
+        {
+            name: value
+            for name, value in environ.items()
+            if name.startswith(ENVIRONMENT_PREFIX) and name != CONFIG_VARIABLE
+        }
+    )
     path = named or _find_file(_data_before_file(flags, variables, environ))
     file = {} if path is None else from_file(path)
     declared = {key[1] for key in file if key[0] == DEPLOYMENTS}
@@ -90,11 +93,12 @@ def _data_before_file(
     flags: Layer, variables: Mapping[str, str], environ: Mapping[str, str]
 ) -> Path:
     """The data directory as far as it is known without the file that may lie in it."""
-    if ("data",) in flags:
-        return Path(flags["data",].value)
-    return Path(
-        variables.get(f"{ENVIRONMENT_PREFIX}DATA") or _defaults(environ)["data",].value
-    ).expanduser()
+    variable = f"{ENVIRONMENT_PREFIX}DATA"
+    given = _defaults(environ)["data",]
+    if variables.get(variable):
+        given = Given(variables[variable], variable)
+    given = flags.get(("data",), given)
+    return _anchored(Path(given.value), given)
 
 
 def _defaults(environ: Mapping[str, str]) -> Layer:

@@ -30,7 +30,8 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             min_length=1,
             max_length=253,
-            description="Address to listen on. 127.0.0.1 is this machine alone; 0.0.0.0 is every network it is on.",
+            description="Address to listen on, or a name, which is looked up once. 127.0.0.1 is this machine alone; "
+            "0.0.0.0 is every network it is on.",
         ),
     ] = "127.0.0.1"
     port: Annotated[

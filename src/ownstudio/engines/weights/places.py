@@ -32,13 +32,18 @@ class Pulled(Struct, frozen=True):
 def resolve_weights(spec: str, data_dir: Path) -> Path:
     """The GGUF file that a spec means; of a split model its first part. Raises WeightsError."""
     parsed = parse_spec(spec)
-    if parsed is None:
-        path = Path(str(files("ownstudio") / "bundled" / BUNDLED_FILE))
-    elif isinstance(parsed, HubSpec):
-        path = _pulled(parsed, data_dir)
-    else:
-        path = _on_disk(parsed)
-    _check(path)
+    try:
+        if parsed is None:
+            path = Path(str(files("ownstudio") / "bundled" / BUNDLED_FILE))
+        elif isinstance(parsed, HubSpec):
+            path = _pulled(parsed, data_dir)
+        else:
+            path = _on_disk(parsed)
+        _check(path)
+    except OSError as error:
+        raise WeightsError(
+            f"the weights {error.filename or spec} cannot be read: {error.strerror or error}"
+        ) from None
     return path
 
 
@@ -95,12 +100,7 @@ def _on_disk(path: Path) -> Path:
 
 def _check(path: Path) -> None:
     """Refuse what cannot be a GGUF file at all; what is inside is for the engine to judge."""
-    try:
-        with path.open("rb") as file:
-            magic = file.read(len(GGUF_MAGIC))
-    except OSError as error:
-        raise WeightsError(
-            f"the weights {path} cannot be read: {error.strerror or error}"
-        ) from None
+    with path.open("rb") as file:
+        magic = file.read(len(GGUF_MAGIC))
     if magic != GGUF_MAGIC:
         raise WeightsError(f"the weights {path} are not a GGUF file: it does not begin with GGUF")
