@@ -36,6 +36,7 @@ def ask(account: str) -> MakeAsk:
         tokens: int = 0,
         caps: tuple[Cap, ...] | None = None,
         at_once: int | None = None,
+        running: tuple[Concurrency, ...] = (),
         surge_scope: str | None = None,
     ) -> Ask:
         nonlocal made
@@ -46,7 +47,7 @@ def ask(account: str) -> MakeAsk:
             turn="key",
             caps=(Cap("account", rpm, tpm),) if caps is None else caps,
             tokens=tokens,
-            concurrency=None if at_once is None else Concurrency("key", at_once, lease_s=30),
+            concurrency=running if at_once is None else (Concurrency("key", at_once, lease_s=30),),
             surge_scope=surge_scope,
         )
 
@@ -300,6 +301,29 @@ async def test_so_many_at_once_and_one_more_when_one_has_ended(
     await refused(counters, ask(rpm=100, at_once=2))
 
 
+async def test_a_request_runs_in_all_of_its_scopes_or_in_none(
+    counters: Counters, ask: MakeAsk, clock: TurnedClock
+) -> None:
+    def of_key(name: str) -> Ask:
+        return ask(running=(Concurrency("account", 3, 30), Concurrency(f"key {name}", 1, 30)))
+
+    grants = {name: await taken(counters, of_key(name)) for name in "ab"}
+    # Were one of these in the account, it would be full for the next key.
+    for _ in range(3):
+        refusal = await refused(counters, of_key("a"))
+        assert (refusal.scope, refusal.limit, refusal.current) == ("key a", 1, 1)
+    grants["c"] = await taken(counters, of_key("c"))
+    for _ in range(3):
+        refusal = await refused(counters, of_key("d"))
+        assert (refusal.scope, refusal.limit, refusal.current) == ("account", 3, 3)
+    # Were one of these in its key, that would be full now.
+    await counters.put_back(grants["b"], requests=0, tokens=0)
+    await taken(counters, of_key("d"))
+    await counters.put_back(grants["a"], requests=0, tokens=0)
+    await taken(counters, of_key("b"))
+    assert (await refused(counters, of_key("a"))).scope == "account"
+
+
 async def test_a_place_that_nobody_gives_back_is_free_after_its_lease(
     counters: Counters, ask: MakeAsk, clock: TurnedClock
 ) -> None:
@@ -485,9 +509,10 @@ async def test_memory_and_redis_give_the_same_answers(
             turn="key",
             caps=caps,
             tokens=draw.choice((0, 1, 40, 200, 600)),
-            concurrency=Concurrency("key", 3, draw.choice((0.5, 20)))
-            if draw.random() < 0.5
-            else None,
+            concurrency=tuple(
+                Concurrency(f"scope {scope}", 3, draw.choice((0.5, 20)))
+                for scope in draw.sample(range(3), draw.choice((0, 0, 1, 2)))
+            ),
             surge_scope="model",
         )
         ours, theirs = await memory.take(ask, pace), await shared.take(ask, pace)

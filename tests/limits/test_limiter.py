@@ -58,7 +58,7 @@ def ask(
         turn="key",
         caps=(Cap("account:model", rpm, tpm),),
         tokens=tokens,
-        concurrency=None if at_once is None else Concurrency("key:one", at_once, 30),
+        concurrency=() if at_once is None else (Concurrency("key:one", at_once, 30),),
         surge_scope="account:model" if surge else None,
     )
 
@@ -171,7 +171,7 @@ async def test_a_withdrawn_request_was_never_there(clock: TurnedClock) -> None:
 async def test_without_limits_nobody_is_asked(clock: TurnedClock, caps: tuple[Cap, ...]) -> None:
     counters = Absent(MemoryCounters(monotonic=clock))
     limits = Limiter(counters, Policy(), monotonic=clock)
-    grant = await limits.admit(Ask("receipt", "account", "key", caps, 10**9, None, "account"))
+    grant = await limits.admit(Ask("receipt", "account", "key", caps, 10**9, (), "account"))
     await limits.settle(grant, 10**9)
     await limits.withdraw(grant)
     assert (grant.requests, grant.tokens) == (None, None)

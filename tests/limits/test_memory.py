@@ -31,7 +31,7 @@ async def test_scopes_are_forgotten_when_they_have_been_idle_for_a_minute(
 async def test_whoever_has_nothing_running_leaves_no_lease_behind(clock: TurnedClock) -> None:
     counters = MemoryCounters(monotonic=clock)
     for number in range(100):
-        one = Ask("receipt", "account", "key", concurrency=Concurrency(f"key {number}", 1, 30))
+        one = Ask("receipt", "account", "key", concurrency=(Concurrency(f"key {number}", 1, 30),))
         grant = await counters.take(one, PACE)
         assert isinstance(grant, Grant)
         await counters.put_back(grant, requests=0, tokens=0)

@@ -1,8 +1,11 @@
 """What only counters in Redis can do wrong: share, lose their server, hang, be left in the middle."""
 
 import asyncio
+import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 from redis.asyncio import Redis as Client
@@ -22,6 +25,10 @@ from support.turned_clock import TurnedClock
 
 PACE = Pace(per_second=False)
 LATE_S = 20
+# How long a gateway waits for Redis that is to find it away, though this machine be slow.
+SHORT_S = 0.5
+# Longer than any test waits.
+LEASE_S = 300
 
 Connect = Callable[..., RedisCounters]
 
@@ -35,7 +42,7 @@ def ask(
         turn="key",
         caps=() if rpm is None else (Cap("account", rpm),),
         tokens=7,
-        concurrency=None if at_once is None else Concurrency("key", at_once, 30),
+        concurrency=() if at_once is None else (Concurrency("key", at_once, LEASE_S),),
     )
 
 
@@ -80,12 +87,13 @@ async def test_everything_expires_and_lies_in_one_hash_slot(
     counters = connect()
     pace = Pace(surge=2)
     caps = (Cap("account", 100), Cap("key", None, 1000))
-    one = Ask("receipt", account, "key", caps, 5, Concurrency("key", 3, 30), "account:model")
+    running = (Concurrency("account", 5, 30), Concurrency("key", 3, 30))
+    one = Ask("receipt", account, "key", caps, 5, running, "account:model")
     grant = await counters.take(one, pace)
     assert isinstance(grant, Grant)
     async with Client.from_url(redis.url) as client:
         keys = [key.decode() async for key in client.scan_iter(f"*{account}*")]
-        assert len(keys) == 4
+        assert len(keys) == 5
         for key in keys:
             assert f"{{{account}}}" in key
             assert 0 < await client.ttl(key) <= 120
@@ -180,7 +188,8 @@ async def test_whoever_leaves_while_asking_has_taken_nothing(
         await counters.close()
         counters = connect()
         assert await count(counters, account) == 0
-        assert isinstance(await counters.take(ask(account, at_once=1), PACE), Grant)
+        other = ask(account, at_once=1, receipt="other")
+        assert isinstance(await counters.take(other, PACE), Grant)
 
 
 async def test_whoever_leaves_while_giving_back_has_given_back(
@@ -197,4 +206,135 @@ async def test_whoever_leaves_while_giving_back_has_given_back(
         giving.cancel()
     await giver.close()
     assert await count(counters, account) == 0
-    assert isinstance(await counters.take(ask(account, at_once=1), PACE), Grant)
+    other = ask(account, at_once=1, receipt="other")
+    assert isinstance(await counters.take(other, PACE), Grant)
+
+
+@asynccontextmanager
+async def standing_still(redis: Redis) -> AsyncIterator[None]:
+    """What is sent meanwhile Redis does afterwards, whether anybody still waits for it or not."""
+    async with Client.from_url(redis.url) as client:
+        process: int = (await client.info("server"))["process_id"]
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+async def fail_to_put_back(counters: RedisCounters, grant: Grant, redis: Redis) -> None:
+    """Redis holds the command back until whoever sent it has hung up, and then never does it."""
+    async with Client.from_url(redis.url) as client:
+        await client.client_pause(LATE_S * 1000, all=False)
+        try:
+            with pytest.raises(CountersDown):
+                await counters.put_back(grant, requests=0, tokens=0)
+        finally:
+            await client.client_unpause()
+
+
+async def soon_free(counters: RedisCounters, account: str) -> bool:
+    """Whether the only place is free before long."""
+    deadline = time.monotonic() + LATE_S
+    while time.monotonic() < deadline:
+        one = ask(account, at_once=1, receipt="somebody else")
+        if isinstance(await counters.take(one, PACE), Grant):
+            return True
+        await asyncio.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("hangs_up", [False, True])
+async def test_a_place_that_redis_gives_too_late_is_nobodys_and_soon_free(
+    connect: Connect, redis: Redis, account: str, hangs_up: bool
+) -> None:
+    counters, other = connect(timeout_s=SHORT_S), connect()
+    # With a connection that is open already, so that the asking gets as far as Redis.
+    await counters.take(ask(account, 5), PACE)
+    async with standing_still(redis):
+        asking = asyncio.get_running_loop().create_task(
+            counters.take(ask(account, at_once=1), PACE)
+        )
+        await asyncio.sleep(0.03)
+        if hangs_up:
+            asking.cancel()
+        (result,) = await asyncio.gather(asking, return_exceptions=True)
+        assert isinstance(result, asyncio.CancelledError if hangs_up else CountersDown)
+        await asyncio.sleep(2 * SHORT_S)
+    assert await soon_free(other, account)
+
+
+async def test_a_place_that_could_not_be_given_back_is_given_back_later(
+    connect: Connect, redis: Redis, account: str
+) -> None:
+    counters, other = connect(timeout_s=SHORT_S), connect()
+    grant = await counters.take(ask(account, at_once=1), PACE)
+    assert isinstance(grant, Grant)
+    await fail_to_put_back(counters, grant, redis)
+    assert await soon_free(other, account)
+
+
+async def test_at_the_end_places_are_given_back_at_once_if_redis_is_there(
+    connect: Connect, redis: Redis, account: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ownstudio.limits.redis.REMOVE_AFTER_S", LATE_S)
+    counters, other = connect(timeout_s=SHORT_S), connect()
+    grant = await counters.take(ask(account, at_once=1), PACE)
+    assert isinstance(grant, Grant)
+    await fail_to_put_back(counters, grant, redis)
+    began = time.monotonic()
+    await counters.close()
+    assert time.monotonic() - began < LATE_S
+    somebody = ask(account, at_once=1, receipt="somebody else")
+    assert isinstance(await other.take(somebody, PACE), Grant)
+
+
+async def test_the_end_does_not_wait_for_a_redis_that_is_gone(connect: Connect) -> None:
+    counters = connect(f"redis://127.0.0.1:{free_port()}/0", timeout_s=SHORT_S)
+    for number in range(50):
+        with pytest.raises(CountersDown):
+            await counters.take(ask("account", at_once=1, receipt=str(number)), PACE)
+    before = asyncio.all_tasks()
+    began = time.monotonic()
+    await counters.close()
+    assert time.monotonic() - began < LATE_S / 4
+    assert asyncio.all_tasks() < before
+
+
+async def test_a_place_is_not_looked_for_longer_than_it_can_be_taken(connect: Connect) -> None:
+    counters = connect(f"redis://127.0.0.1:{free_port()}/0", timeout_s=0.1)
+    before = asyncio.all_tasks()
+    running = (Concurrency("key", 1, lease_s=0.1),)
+    with pytest.raises(CountersDown):
+        await counters.take(Ask("r", "account", "key", concurrency=running), PACE)
+    assert asyncio.all_tasks() > before
+    async with asyncio.timeout(LATE_S):
+        while asyncio.all_tasks() > before:
+            await asyncio.sleep(0.05)
+
+
+async def test_whoever_asks_again_after_redis_was_away_keeps_their_place(
+    connect: Connect, redis: Redis, account: str
+) -> None:
+    """Who waits asks again under the same receipt, and that may be before what is nobody's is removed."""
+    counters, other = connect(timeout_s=SHORT_S), connect()
+    await counters.take(ask(account, 5), PACE)
+    async with standing_still(redis):
+        with pytest.raises(CountersDown):
+            await counters.take(ask(account, at_once=2), PACE)
+    assert isinstance(await counters.take(ask(account, at_once=2), PACE), Grant)
+    await counters.close()
+    assert isinstance(await other.take(ask(account, at_once=2, receipt="b"), PACE), Grant)
+    assert isinstance(await other.take(ask(account, at_once=2, receipt="c"), PACE), Refusal)
+
+
+async def test_a_request_that_is_sent_again_after_a_lost_connection_runs_once(
+    connect: Connect, account: str
+) -> None:
+    counters = connect()
+    for _ in range(2):
+        assert isinstance(await counters.take(ask(account, 2, at_once=1), PACE), Grant)
+    # The first time it was let pass, and the answer was lost: now that it is refused it runs nowhere.
+    assert isinstance(await counters.take(ask(account, 2, at_once=1), PACE), Refusal)
+    other = ask(account, at_once=1, receipt="other")
+    assert isinstance(await counters.take(other, PACE), Grant)

@@ -36,18 +36,24 @@ def ask(
     account: str = "account",
     own_rpm: int | None = None,
     at_once: int | None = None,
+    all_at_once: int | None = None,
 ) -> Ask:
     """One request of a key under a cap of the account and perhaps one of its own."""
     caps = [Cap(f"account:{account}", rpm, tpm)] if rpm or tpm else []
     if own_rpm is not None:
         caps.append(Cap(f"key:{turn}", own_rpm))
+    running = []
+    if all_at_once is not None:
+        running.append(Concurrency("running", all_at_once, 1000))
+    if at_once is not None:
+        running.append(Concurrency(f"running:{turn}", at_once, 1000))
     return Ask(
         receipt=str(random.getrandbits(64)),
         account=account,
         turn=turn,
         caps=tuple(caps),
         tokens=tokens,
-        concurrency=None if at_once is None else Concurrency(f"running:{turn}", at_once, 1000),
+        concurrency=tuple(running),
     )
 
 
@@ -285,6 +291,25 @@ async def test_the_end_of_a_request_admits_the_next_of_its_key_at_once(crowd: Cr
         await crowd.limiter.settle(crowd.grants[last], 0)
         await idle()
         assert crowd.admitted[-1] == following
+
+
+async def test_whoever_waits_for_two_places_is_asked_again_when_either_is_free(
+    crowd: Crowd,
+) -> None:
+    """Without any time passing, whichever of the two was told to be in the way."""
+    for ended in (("b1", "a1"), ("a1", "b1")):
+        await crowd.come("a1", ask("a", at_once=1, all_at_once=2))
+        await crowd.come("b1", ask("b", at_once=1, all_at_once=2))
+        await crowd.come("a2", ask("a", at_once=1, all_at_once=2))
+        await crowd.come("c1", ask("c", at_once=1, all_at_once=2))
+        assert crowd.limiter.waiting == 2
+        for name in ended:
+            await crowd.limiter.settle(crowd.grants[name], 0)
+            await idle()
+        assert sorted(crowd.admitted) == ["a1", "a2", "b1", "c1"]
+        for name in ("a2", "c1"):
+            await crowd.limiter.settle(crowd.grants[name], 0)
+        crowd.admitted.clear()
 
 
 async def test_a_place_that_others_free_is_found_within_a_second(clock: TurnedClock) -> None:

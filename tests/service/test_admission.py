@@ -170,6 +170,42 @@ async def test_limits_of_account_workspace_and_key_all_hold() -> None:
         assert len(store.entries) == 4, "a refused request is on the ledger"
 
 
+@pytest.mark.parametrize("bound", ["account", "workspace"])
+async def test_so_many_at_once_are_so_many_over_all_keys_of_an_account_or_a_workspace(
+    bound: str,
+) -> None:
+    one = Rules(concurrency=1)
+    first = principal(
+        Account("shop", rules=one if bound == "account" else UNBOUND),
+        workspace=one if bound == "workspace" else UNBOUND,
+        key=Rules(concurrency=5),
+    )
+    second = msgspec.structs.replace(first, key_id="key-2", rules=UNBOUND)
+    front = desk(policy=UNHURRIED)
+    begun = run(front, text_chunks("Hel", "lo")[:1], Stall(), who=visit(first))
+    async with aclosing(begun.events()) as batches:
+        await anext(batches)
+        for who in (second, first):
+            failure = await refused(run(front, text_chunks("a"), who=visit(who)))
+            assert failure.kind is ErrorKind.CONCURRENCY_LIMITED
+            owner = "account:shop" if bound == "account" else "workspace:default"
+            assert failure.detail == f"{owner}: 1 of 1 requests at once"
+    await events_of(run(front, text_chunks("a"), who=visit(second)))
+
+
+async def test_a_key_with_fewer_at_once_than_its_account_leaves_room_for_others() -> None:
+    account = Account("shop", rules=Rules(concurrency=2))
+    tight = principal(account, key=Rules(concurrency=1))
+    other = msgspec.structs.replace(tight, key_id="key-2", rules=UNBOUND)
+    front = desk(policy=UNHURRIED)
+    begun = run(front, text_chunks("Hel", "lo")[:1], Stall(), who=visit(tight))
+    async with aclosing(begun.events()) as batches:
+        await anext(batches)
+        failure = await refused(run(front, text_chunks("a"), who=visit(tight)))
+        assert failure.detail == "key:key-1: 1 of 1 requests at once"
+        await events_of(run(front, text_chunks("a"), who=visit(other)))
+
+
 async def test_tokens_are_reserved_before_and_corrected_after() -> None:
     who = principal(Account("default", rules=Rules(limits={"*": Limit(tokens_per_minute=150)})))
     front = desk(policy=UNHURRIED)

@@ -167,7 +167,7 @@ class Limiter:
             await asyncio.wait(self._owned)
 
     def _limited(self, ask: Ask) -> bool:
-        if ask.concurrency is not None:
+        if ask.concurrency:
             return True
         if ask.surge_scope is not None and self._policy.pace.surge > 0:
             return True
@@ -199,7 +199,7 @@ class Limiter:
         return taken
 
     async def _put_back(self, grant: Grant, requests: int, tokens: int) -> None:
-        if grant is _UNLIMITED or not (requests or tokens or grant.lease):
+        if grant is _UNLIMITED or not (requests or tokens or grant.concurrency):
             return
         counters: Counters = self._fallback if grant.from_fallback else self._counters
         try:
@@ -209,7 +209,7 @@ class Limiter:
             return
         line = self._lines.get(grant.account)
         if line is not None:
-            line.loosen((*grant.scopes, grant.lease or ""))
+            line.loosen((*grant.scopes, *(most.scope for most in grant.concurrency)))
 
     def _warn(self, error: CountersDown) -> None:
         now = self._monotonic()
@@ -324,8 +324,7 @@ class Limiter:
 
     def _obstacles(self, ask: Ask) -> tuple[str, ...]:
         """Every scope that a refusal of this ask may name."""
-        scopes = scopes_of(ask, self._policy.pace)
-        return scopes if ask.concurrency is None else (*scopes, ask.concurrency.scope)
+        return (*scopes_of(ask, self._policy.pace), *(most.scope for most in ask.concurrency))
 
     def _later(self, delay_s: float, callback: Callable[[], None]) -> Handle:
         call_later = self._call_later or asyncio.get_running_loop().call_later

@@ -55,8 +55,7 @@ class MemoryCounters:
         scopes = scopes_of(ask, pace)
         windows = [self._windows.get(scope, _EMPTY) for scope in scopes]
         found = _obstacles(ask, pace, windows, now)
-        most = ask.concurrency
-        if most is not None:
+        for most in ask.concurrency:
             self._leases.get(most.scope, _NOBODY).judge(most, now, found)
         if found:
             return _refusal(ask, windows, max(found, key=lambda obstacle: obstacle.wait), now)
@@ -66,7 +65,7 @@ class MemoryCounters:
             else:
                 self._windows.move_to_end(scope)
             windows[index].take(ask.tokens, now)
-        if most is not None:
+        for most in ask.concurrency:
             ends = now + round(most.lease_s * SECOND)
             self._leases.setdefault(most.scope, Leases()).take(ask.receipt, ends)
         requests, tokens = _rooms(ask, windows, now)
@@ -74,7 +73,7 @@ class MemoryCounters:
             receipt=ask.receipt,
             account=ask.account,
             scopes=scopes,
-            lease=None if most is None else most.scope,
+            concurrency=ask.concurrency,
             second=now // SECOND,
             reserved=ask.tokens,
             requests=requests,
@@ -87,12 +86,12 @@ class MemoryCounters:
                 window = self._windows.get(scope)
                 if window is not None:
                     window.put_back(grant.second, requests, tokens)
-        if grant.lease is not None:
-            leases = self._leases.get(grant.lease)
+        for most in grant.concurrency:
+            leases = self._leases.get(most.scope)
             if leases is not None:
                 leases.release(grant.receipt)
                 if not leases:
-                    del self._leases[grant.lease]
+                    del self._leases[most.scope]
 
     def restore(self, scope: str, at: float, requests: int, tokens: int) -> None:
         """Count what was admitted at a Unix time before this process began, if that is in the last minute."""

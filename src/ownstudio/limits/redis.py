@@ -4,13 +4,17 @@ Each operation is one script, so one step for everybody. The clock is that of Re
 differ agree. All keys of an account share a hash tag and so lie on one node of a cluster.
 
 A take that is cancelled may have reached Redis or not: it is followed to its end and given back. After a lost
-connection it is sent once more, and may then count twice: the error is on the safe side, and gone with the minute.
+connection it is sent once more, and may then count twice in the windows, though it runs once.
+
+What Redis does not answer in time it may do all the same, as soon as it goes on. What the windows have of that is an
+error on the safe side, and gone with the minute. Leases are not, so they are removed until Redis has said so.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -22,6 +26,7 @@ from ownstudio.limits.scripts import PUT_BACK, TAKE
 from ownstudio.limits.terms import (
     SECOND,
     Ask,
+    Concurrency,
     CountersDown,
     Grant,
     Kind,
@@ -34,10 +39,95 @@ from ownstudio.limits.terms import (
 TIMEOUT_S = 1.0
 CONNECTIONS_MAX = 16
 
+# When orphans are removed: so long after the first of them came, and after each failure twice as long, up to a most.
+REMOVE_AFTER_S = 0.25
+REMOVE_EVERY_S_MAX = 5.0
+# So many orphans are known, and so many are removed in one go.
+ORPHANS_MAX = 10_000
+REMOVED_AT_ONCE = 500
+
 _PREFIX = "ownstudio:limits"
 _KINDS: tuple[Kind, ...] = ("requests", "tokens", "burst", "concurrency")
 
 T = TypeVar("T")
+
+
+class _Orphan(NamedTuple):
+    """Where the leases of one receipt may lie, and when they have ended by themselves, in the loop's time."""
+
+    keys: Sequence[str]
+    until: float
+
+
+class _Orphans:
+    """Leases that Redis may have and nobody owns: of who was told that Redis is away, or of who could not give back.
+
+    A task removes them while there are any: it tries again until Redis answers or they have ended by themselves. If
+    there are too many, those that came first are left to end.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        # By receipt, first come first.
+        self._known: dict[str, _Orphan] = {}
+        self._removing: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
+
+    def other_name(self, receipt: str) -> str:
+        """The receipt, or a name like it where orphans have it: who waits asks again under the same receipt."""
+        while receipt in self._known:
+            receipt += "+"
+        return receipt
+
+    def add(self, receipt: str, account: str, concurrency: Sequence[Concurrency]) -> None:
+        if not concurrency:
+            return
+        if len(self._known) >= ORPHANS_MAX:
+            del self._known[next(iter(self._known))]
+        loop = asyncio.get_running_loop()
+        until = loop.time() + max(most.lease_s for most in concurrency)
+        self._known[receipt] = _Orphan(_lease_keys(account, concurrency), until)
+        if self._removing is None or self._removing.done():
+            self._removing = loop.create_task(self._remove())
+
+    async def close(self) -> None:
+        """Remove what can be removed at once, and give up the rest."""
+        self._closing.set()
+        if self._removing is not None:
+            await asyncio.wait([self._removing])
+
+    async def _remove(self) -> None:
+        delay_s = REMOVE_AFTER_S
+        while self._known:
+            # What is to be removed may still be on its way, so also the first time.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), delay_s)
+            try:
+                while self._known:
+                    await self._remove_some()
+            except CountersDown:
+                if self._closing.is_set():
+                    return
+                delay_s = min(2 * delay_s, REMOVE_EVERY_S_MAX)
+                self._forget()
+
+    async def _remove_some(self) -> None:
+        some = dict(islice(self._known.items(), REMOVED_AT_ONCE))
+        pipeline = self._client.pipeline(transaction=False)
+        for receipt, orphan in some.items():
+            for key in orphan.keys:
+                pipeline.zrem(key, receipt)
+        with _translated():
+            await pipeline.execute()
+        for receipt in some:
+            self._known.pop(receipt, None)
+
+    def _forget(self) -> None:
+        """Those whose time is over."""
+        now = asyncio.get_running_loop().time()
+        self._known = {
+            receipt: orphan for receipt, orphan in self._known.items() if orphan.until > now
+        }
 
 
 class RedisCounters:
@@ -64,11 +154,13 @@ class RedisCounters:
         self._put_back_script = self._client.register_script(PUT_BACK)
         self._now = now
         self._owned: set[asyncio.Task[Any]] = set()
+        self._orphans = _Orphans(self._client)
 
     async def close(self) -> None:
         """Finish what is under way, then hang up."""
         while self._owned:
             await asyncio.wait(self._owned)
+        await self._orphans.close()
         await self._client.aclose()
         await self._client.connection_pool.disconnect()
 
@@ -85,38 +177,46 @@ class RedisCounters:
         await asyncio.shield(self._own(self._put_back(grant, requests, tokens)))
 
     async def _take(self, ask: Ask, pace: Pace) -> Grant | Refusal:
+        receipt = self._orphans.other_name(ask.receipt)
         scopes = scopes_of(ask, pace)
-        most = ask.concurrency
-        keys = _keys(ask.account, scopes, None if most is None else most.scope)
+        leases = _lease_keys(ask.account, ask.concurrency)
+        keys = [*_window_keys(ask.account, scopes), *leases]
         surging = pace.surge > 0 and ask.surge_scope is not None
         arguments: list[str | int | float] = [
             "" if self._now is None else round(self._now() * SECOND),
             int(pace.per_second),
             pace.surge if surging else "",
             ask.tokens,
-            ask.receipt,
-            "" if most is None else most.limit,
-            0 if most is None else round(most.lease_s * SECOND),
+            receipt,
+            len(leases),
         ]
         for cap in ask.caps:
             arguments += [_or_none(cap.requests_per_minute), _or_none(cap.tokens_per_minute)]
-        with _translated():
-            answer: Sequence[int] = await self._take_script(keys=keys, args=arguments)
+        for most in ask.concurrency:
+            arguments += [most.limit, round(most.lease_s * SECOND)]
+        answer: Sequence[int]
+        try:
+            with _translated():
+                answer = await self._take_script(keys=keys, args=arguments)
+        except CountersDown:
+            self._orphans.add(receipt, ask.account, ask.concurrency)
+            raise
         if answer[0]:
             return Grant(
-                receipt=ask.receipt,
+                receipt=receipt,
                 account=ask.account,
                 scopes=scopes,
-                lease=None if most is None else most.scope,
+                concurrency=ask.concurrency,
                 second=answer[1],
                 reserved=ask.tokens,
                 requests=_room(answer[2:5]),
                 tokens=_room(answer[5:8]),
             )
         kind, index, wait, limit, current, window_s = answer[1:7]
+        in_order = (*scopes, *(most.scope for most in ask.concurrency))
         return Refusal(
             kind=_KINDS[kind - 1],
-            scope=scopes[index - 1] if index <= len(scopes) or most is None else most.scope,
+            scope=in_order[index - 1],
             retry_after_s=None if wait < 0 else wait / SECOND,
             limit=limit,
             current=current,
@@ -126,15 +226,21 @@ class RedisCounters:
         )
 
     async def _put_back(self, grant: Grant, requests: int, tokens: int) -> None:
-        if not (requests or tokens or grant.lease):
+        if not (requests or tokens or grant.concurrency):
             return
-        keys = _keys(grant.account, grant.scopes, grant.lease)
-        receipt = "" if grant.lease is None else grant.receipt
-        with _translated():
-            await self._put_back_script(keys=keys, args=[grant.second, requests, tokens, receipt])
+        leases = _lease_keys(grant.account, grant.concurrency)
+        keys = [*_window_keys(grant.account, grant.scopes), *leases]
+        try:
+            with _translated():
+                await self._put_back_script(
+                    keys=keys, args=[grant.second, requests, tokens, grant.receipt, len(leases)]
+                )
+        except CountersDown:
+            self._orphans.add(grant.receipt, grant.account, grant.concurrency)
+            raise
 
     async def _undo(self, taking: asyncio.Task[Grant | Refusal]) -> None:
-        """Give back what was taken for somebody who has gone. Where Redis is away, the minute does it."""
+        """Give back what was taken for somebody who has gone, as far as Redis can be reached."""
         try:
             taken = await taking
             if isinstance(taken, Grant):
@@ -149,11 +255,12 @@ class RedisCounters:
         return task
 
 
-def _keys(account: str, scopes: tuple[str, ...], lease: str | None) -> list[str]:
-    keys = [f"{_PREFIX}:{{{account}}}:window:{scope}" for scope in scopes]
-    if lease is not None:
-        keys.append(f"{_PREFIX}:{{{account}}}:leases:{lease}")
-    return keys
+def _window_keys(account: str, scopes: Iterable[str]) -> list[str]:
+    return [f"{_PREFIX}:{{{account}}}:window:{scope}" for scope in scopes]
+
+
+def _lease_keys(account: str, concurrency: Iterable[Concurrency]) -> list[str]:
+    return [f"{_PREFIX}:{{{account}}}:leases:{most.scope}" for most in concurrency]
 
 
 def _or_none(limit: int | None) -> int | str:

@@ -32,9 +32,9 @@ local function write_bucket(key, second, bucket)
 end
 """
 
-# KEYS: the windows in the order of the caps, then that of the surge rule, then the leases; the last two may be missing.
-# ARGV: now or '', per second, surge or '', tokens, receipt, concurrency or '', lease, then requests and tokens per
-# minute of each cap, '' for none.
+# KEYS: the windows in the order of the caps, then that of the surge rule, if there is one, then the leases.
+# ARGV: now or '', per second, surge or '', tokens, receipt, how many keys are leases, then requests and tokens per
+# minute of each cap, '' for none, then limit and length of each lease.
 # Answers {1, second, rooms…} or {0, kind, index of the key, wait or -1, limit, current, window, rooms…}; a room is
 # limit, remaining, reset, with -1 for none.
 TAKE = (
@@ -42,8 +42,9 @@ TAKE = (
     + """
 local SURGE_SECONDS, SURGE_FREE, CONCURRENCY_RETRY, NEVER = 10, 10, 1000000, math.huge
 local per_second, surge = ARGV[2] == '1', tonumber(ARGV[3])
-local tokens, receipt, concurrency = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
-local count = #KEYS - (concurrency and 1 or 0)
+local tokens, receipt, leases = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
+local count = #KEYS - leases
+local caps = surge and count - 1 or count
 
 local now = tonumber(ARGV[1])
 if not now then
@@ -125,7 +126,11 @@ local function found(wait, kind, index, limit, current, length)
 end
 
 local function cap_of(i)
-  return tonumber(ARGV[6 + 2 * i]), tonumber(ARGV[7 + 2 * i])
+  return tonumber(ARGV[5 + 2 * i]), tonumber(ARGV[6 + 2 * i])
+end
+
+local function lease_of(i)
+  return KEYS[count + i], tonumber(ARGV[5 + 2 * (caps + i)]), tonumber(ARGV[6 + 2 * (caps + i)])
 end
 
 local function judge(i)
@@ -177,7 +182,6 @@ local function judge_surge(i)
   end
 end
 
-local caps = surge and count - 1 or count
 for i = 1, count do
   forget(windows[i])
 end
@@ -187,11 +191,14 @@ end
 if surge then
   judge_surge(count)
 end
-if concurrency then
-  redis.call('ZREMRANGEBYSCORE', KEYS[#KEYS], '-inf', whole(now))
-  local running = redis.call('ZCARD', KEYS[#KEYS])
-  if running >= concurrency then
-    found(CONCURRENCY_RETRY, 4, #KEYS, concurrency, running, 0)
+for i = 1, leases do
+  local key, most = lease_of(i)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', whole(now))
+  -- Sent once more after a lost connection, it may run here already.
+  redis.call('ZREM', key, receipt)
+  local running = redis.call('ZCARD', key)
+  if running >= most then
+    found(CONCURRENCY_RETRY, 4, count + i, most, running, 0)
   end
 end
 
@@ -220,12 +227,12 @@ if not worst then
   for i = 1, count do
     take(windows[i])
   end
-  if concurrency then
-    local lease = tonumber(ARGV[7])
-    redis.call('ZADD', KEYS[#KEYS], whole(now + lease), receipt)
-    local expiry = math.ceil(lease / 1000) + 1000
-    if redis.call('PTTL', KEYS[#KEYS]) < expiry then
-      redis.call('PEXPIRE', KEYS[#KEYS], whole(expiry))
+  for i = 1, leases do
+    local key, _, length = lease_of(i)
+    redis.call('ZADD', key, whole(now + length), receipt)
+    local expiry = math.ceil(length / 1000) + 1000
+    if redis.call('PTTL', key) < expiry then
+      redis.call('PEXPIRE', key, whole(expiry))
     end
   end
 end
@@ -256,15 +263,14 @@ return {0, worst[2], worst[3], wait, worst[4], worst[5], worst[6],
 """
 )
 
-# KEYS: the windows, then the leases if there is a receipt. ARGV: second, requests, tokens, receipt or ''.
+# KEYS: the windows, then the leases. ARGV: second, requests, tokens, receipt, how many keys are leases.
 PUT_BACK = (
     _SHARED
     + """
 local second, requests, tokens, receipt = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local count = #KEYS
-if receipt ~= '' then
-  redis.call('ZREM', KEYS[count], receipt)
-  count = count - 1
+local count = #KEYS - tonumber(ARGV[5])
+for i = count + 1, #KEYS do
+  redis.call('ZREM', KEYS[i], receipt)
 end
 if requests == 0 and tokens == 0 then
   return 0

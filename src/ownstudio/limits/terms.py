@@ -51,8 +51,8 @@ class Ask(Struct, frozen=True):
     """One request, before it is admitted.
 
     `account` owns every scope of the ask. The scopes of the caps are distinct; each is counted, so a cap that limits
-    nothing is better left out. `turn` says who takes turns when
-    requests wait, which is the key. `tokens` is the input, counted exactly, and the longest possible output.
+    nothing is better left out. So are those of `concurrency`, in each of which the request runs. `turn` says who takes
+    turns when requests wait, which is the key. `tokens` is the input, counted exactly, and the longest possible output.
     `surge_scope` is what the surge rule looks at.
     """
 
@@ -61,7 +61,7 @@ class Ask(Struct, frozen=True):
     turn: str
     caps: tuple[Cap, ...] = ()
     tokens: int = 0
-    concurrency: Concurrency | None = None
+    concurrency: tuple[Concurrency, ...] = ()
     surge_scope: str | None = None
 
 
@@ -89,14 +89,14 @@ class Room(Struct, frozen=True):
 class Grant(Struct, frozen=True):
     """An admission, to be settled or withdrawn exactly once.
 
-    `requests` and `tokens` are the caps with the least left of each. `second`, `scopes`, `lease` and `reserved` say
-    where it was taken from.
+    `requests` and `tokens` are the caps with the least left of each. `second`, `scopes`, `concurrency` and `reserved`
+    say where it was taken from.
     """
 
     receipt: str = ""
     account: str = ""
     scopes: tuple[str, ...] = ()
-    lease: str | None = None
+    concurrency: tuple[Concurrency, ...] = ()
     second: int = 0
     reserved: int = 0
     requests: Room | None = None
@@ -128,12 +128,15 @@ class Counters(Protocol):
     """Where takings are counted. Memory and Redis behave alike; one suite of tests holds them to it."""
 
     async def take(self, ask: Ask, pace: Pace) -> Grant | Refusal:
-        """Take all or nothing. Cancelled, it has taken nothing. Raises CountersDown."""
+        """Take all or nothing. Cancelled, it has taken nothing.
+
+        Raises CountersDown; the request then runs nowhere, though the minute may have counted it.
+        """
 
     async def put_back(self, grant: Grant, *, requests: int, tokens: int) -> None:
-        """Take this much out of where the grant was counted, if that is still in the window, and end its lease.
+        """Take this much out of where the grant was counted, if that is still in the window, and end its leases.
 
-        Negative tokens are counted in addition. Raises CountersDown.
+        Negative tokens are counted in addition. Raises CountersDown; the leases end then when the counters are back.
         """
 
 

@@ -77,7 +77,7 @@ class Bounds(Struct, frozen=True):
     principal: Principal
     caps: tuple[Cap, ...]
     tokens_per_minute: int | None
-    concurrency: Concurrency | None
+    concurrency: tuple[Concurrency, ...]
     surge_scope: str
     budgets: tuple[BudgetClaim, ...]
 
@@ -246,26 +246,26 @@ class Desk:
         }
         offer = model.offer(principal.region)
         published = None if offer is None else _published_limit(offer)
-        caps, budgets = [], []
+        caps, running, budgets = [], [], []
         owners = _owners(principal.account.id, principal.workspace.id, principal.key_id)
         for owner, owner_id in owners:
             limit = rules[owner].limit(model.name) or (published if owner == "account" else None)
             if limit is not None:
                 scope = _scope(owner, owner_id, principal.region, model.name)
                 caps.append(Cap(scope, limit.requests_per_minute, limit.tokens_per_minute))
+            at_once = rules[owner].concurrency
+            if at_once is not None:
+                running.append(Concurrency(f"{owner}:{owner_id}", at_once, self._terms.hold_s))
             budget = rules[owner].budget
             if budget is not None:
                 budgets.append(BudgetClaim(owner, budget.amount, budget.period))
-        at_once = min((r.concurrency for r in rules.values() if r.concurrency), default=None)
         return Bounds(
             principal=principal,
             caps=tuple(caps),
             tokens_per_minute=min(
                 (cap.tokens_per_minute for cap in caps if cap.tokens_per_minute), default=None
             ),
-            concurrency=None
-            if at_once is None
-            else Concurrency(f"key:{principal.key_id}", at_once, self._terms.hold_s),
+            concurrency=tuple(running),
             surge_scope=_scope("account", principal.account.id, principal.region, model.name),
             budgets=tuple(budgets),
         )
