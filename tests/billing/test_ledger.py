@@ -213,14 +213,6 @@ async def test_counts_that_contradict_each_other_are_charged_nothing(place: Plac
     assert await place.kinds(held.hold.receipt) == ["hold"]
 
 
-async def test_more_than_was_held_is_charged_and_told(
-    place: Place, caplog: pytest.LogCaptureFixture
-):
-    held = await place.ledger.hold(hold())
-    assert await place.ledger.settle(held, Usage(100, 60), "stop") == 340_000
-    assert "more than the 300000 held" in caplog.text
-
-
 # Balances.
 
 
@@ -401,14 +393,45 @@ async def test_free_tokens_are_reserved_as_far_as_they_reach_and_given_back(plac
     # Free tokens pay no fees of a cache, so the first may cost what a prompt found there does. Of the second, 50 tokens
     # of the prompt and 50 of the completion are paid for.
     assert [one.amount for one in (first, second, third)] == [20_000, 250_000, RESERVED]
-    assert await place.ledger.settle(first, USED, "stop") == 0
-    assert await place.ledger.settle(second, USED, "stop") == 50_000 + 80_000
+    # All that is left is claimed by the others.
     assert await place.ledger.settle(third, USED, "stop") == COST
+    assert await place.ledger.settle(second, USED, "stop") == 50_000 + 80_000
+    assert await place.ledger.settle(first, USED, "stop") == 0
     assert await place.funds(QUOTA) == FundsRow(QUOTA, 0, 120 + 50, 0)
     fourth = await place.ledger.hold(hold(free=quota))
     assert fourth.free_tokens == 30
     await place.ledger.release(fourth, "failed")
     assert await place.funds(QUOTA) == FundsRow(QUOTA, 0, 170, 0)
+
+
+async def test_what_others_claimed_and_did_not_use_is_free_for_who_ends_later(place: Place):
+    quota = FreeQuota(1000)
+    large = {"free": quota, "completion_max": 900}
+    held = [await place.ledger.hold(hold(**large)) for _ in range(4)]
+    assert [one.free_tokens for one in held] == [1000, 0, 0, 0]
+    assert [await place.ledger.settle(one, USED, "stop") for one in held] == [0, 0, 0, 0]
+    assert await place.funds(QUOTA) == FundsRow(QUOTA, 0, 480, 0)
+
+
+async def test_an_answer_takes_no_more_of_a_free_quota_than_is_left(place: Place):
+    quota = FreeQuota(150)
+    first, second = [await place.ledger.hold(hold(free=quota)) for _ in range(2)]
+    assert await place.ledger.settle(first, USED, "stop") == 0
+    assert await place.ledger.settle(second, USED, "stop") == 70_000 + 80_000
+    assert await place.funds(QUOTA) == FundsRow(QUOTA, 0, 150, 0)
+    assert (await place.ledger.hold(hold(free=quota))).free_tokens == 0
+
+
+async def test_an_answer_that_outlived_its_hold_keeps_what_was_free_for_it(place: Place):
+    quota = FreeQuota(150)
+    late = await place.ledger.hold(hold(free=quota))
+    place.clock.seconds += 600
+    await place.ledger.expire_due()
+    other = await place.ledger.hold(hold(free=quota, expires_at=START + 1200))
+    assert other.free_tokens == 150
+    assert await place.ledger.settle(late, USED, "stop") == 0
+    assert await place.ledger.settle(other, USED, "stop") == 0
+    assert await place.funds(QUOTA) == FundsRow(QUOTA, 0, 240, 0)
 
 
 async def test_with_only_free_tokens_nothing_is_charged_and_an_exhausted_quota_refuses(
@@ -417,14 +440,17 @@ async def test_with_only_free_tokens_nothing_is_charged_and_an_exhausted_quota_r
     only = FreeQuota(130, only=True)
     first = await place.ledger.hold(hold(free=only))
     assert (first.amount, first.free_tokens) == (0, 130)
-    await refused(ErrorKind.FREE_QUOTA_EXHAUSTED, place.ledger.hold(hold(free=only)))
+    # Nothing is left to claim, but nothing is used either.
+    second = await place.ledger.hold(hold(free=only))
+    assert (second.amount, second.free_tokens) == (0, 0)
     assert await place.ledger.settle(first, USED, "stop") == 0
     last = await place.ledger.hold(hold(free=only))
     assert last.free_tokens == 10
-    # It goes beyond what is left, and is free all the same; also what a cache had of it.
+    # They go beyond what is left, and are free all the same; also what a cache had of them.
     cached = Usage(prompt_tokens=100, completion_tokens=50, cached_tokens=64)
     assert await place.ledger.settle(last, cached, "stop") == 0
-    assert await place.funds(QUOTA) == FundsRow(QUOTA, 0, 270, 0)
+    assert await place.ledger.settle(second, cached, "stop") == 0
+    assert await place.funds(QUOTA) == FundsRow(QUOTA, 0, 420, 0)
     refusal = await refused(ErrorKind.FREE_QUOTA_EXHAUSTED, place.ledger.hold(hold(free=only)))
     assert refusal.message.startswith("The free tier of the model has been exhausted. ")
 
@@ -624,20 +650,55 @@ async def test_more_settlements_than_can_be_kept_are_told_to_the_operator(
     assert held[0].hold.receipt not in caplog.text
 
 
-async def test_nobody_waits_for_a_store_that_hangs_longer_than_bounded(shaky: Shaky):
-    held = await shaky.ledger.hold(hold())
+async def busy(shaky: Shaky) -> asyncio.Future[Held]:
+    """Somebody's hold, at which the store is and stays until it answers."""
     shaky.store.answering.clear()
-    await refused(ErrorKind.STORE_UNAVAILABLE, shaky.ledger.hold(hold()))
+    first = asyncio.ensure_future(shaky.ledger.hold(hold()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return first
+
+
+async def test_nobody_waits_longer_than_bounded_for_a_store_that_is_busy(shaky: Shaky):
+    held = await shaky.ledger.hold(hold())
+    first = await busy(shaky)
     await refused(ErrorKind.STORE_UNAVAILABLE, shaky.ledger.hold(hold()))
     await refused(ErrorKind.STORE_UNAVAILABLE, shaky.ledger.settle(held, USED, "stop"))
     shaky.store.answering.set()
+    await shaky.ledger.release(await first, "failed")
 
     async def settled_and_nothing_held() -> bool:
         return await shaky.ledger.balance("shop") == FundsRow("account:shop", spent=COST)
 
-    # The hold that the store was at is given back, the one that waited never comes about, the settlement is made.
+    # The hold that waited never comes about, the settlement is made.
     await until(settled_and_nothing_held)
-    assert shaky.store.batches[:2] == [1, 1]
+    assert shaky.store.batches == [1, 1, 1, 1]
+
+
+async def test_what_the_store_is_at_is_told_as_it_ends_however_long_it_takes(shaky: Shaky):
+    held = await shaky.ledger.hold(hold())
+    shaky.store.answering.clear()
+    settling = asyncio.ensure_future(shaky.ledger.settle(held, USED, "stop", insist=False))
+    await asyncio.sleep(0.3)
+    assert not settling.done()
+    shaky.store.answering.set()
+    assert await settling == COST
+    assert await kinds(shaky.database, held.hold.receipt) == ["hold", "settle"]
+
+
+async def test_what_failed_with_others_and_has_waited_long_enough_is_not_tried_alone(
+    shaky: Shaky, caplog: pytest.LogCaptureFixture
+):
+    shaky.store.answering.clear()
+    broken = msgspec.structs.replace(hold(), price=None)
+    waiting = [asyncio.ensure_future(shaky.ledger.hold(one)) for one in (hold(), broken)]
+    await asyncio.sleep(0.3)
+    shaky.store.answering.set()
+    for one in waiting:
+        await refused(ErrorKind.STORE_UNAVAILABLE, one)
+    await shaky.ledger.close()
+    assert shaky.store.batches == []
+    assert caplog.text == ""
 
 
 async def test_a_hold_whose_caller_leaves_is_given_back(shaky: Shaky):
@@ -688,6 +749,38 @@ async def test_a_settlement_whose_caller_leaves_is_made(shaky: Shaky):
         return await kinds(shaky.database, held.hold.receipt) == ["hold", "settle"]
 
     await until(settled)
+
+
+async def test_a_settlement_whose_caller_leaves_before_the_store_takes_it_is_made(shaky: Shaky):
+    held = await shaky.ledger.hold(hold())
+    first = await busy(shaky)
+    leaving = asyncio.ensure_future(shaky.ledger.settle(held, USED, "stop", insist=False))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    shaky.store.answering.set()
+    await first
+    await shaky.ledger.close()
+    assert await kinds(shaky.database, held.hold.receipt) == ["hold", "settle"]
+
+
+async def test_a_settlement_that_failed_when_its_caller_had_left_is_written_later(shaky: Shaky):
+    held = await shaky.ledger.hold(hold())
+    shaky.store.answering.clear()
+    leaving = asyncio.ensure_future(shaky.ledger.settle(held, USED, "stop", insist=False))
+    await asyncio.sleep(0.01)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    shaky.store.fails = DOWN
+    shaky.store.answering.set()
+
+    async def kept() -> bool:
+        return shaky.ledger.unwritten == 1
+
+    await until(kept)
+    shaky.store.fails = None
+    await shaky.ledger.close()
+    assert await kinds(shaky.database, held.hold.receipt) == ["hold", "settle"]
 
 
 async def test_more_that_wait_than_bounded_are_refused_at_once(
@@ -751,13 +844,10 @@ async def test_a_hold_that_cannot_be_read_keeps_no_other_from_expiring(
 
 
 async def test_a_payment_that_nobody_waits_for_any_more_is_not_made(shaky: Shaky):
-    shaky.store.answering.clear()
-    first = asyncio.ensure_future(shaky.ledger.hold(hold()))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    first = await busy(shaky)
     await refused(ErrorKind.STORE_UNAVAILABLE, shaky.ledger.top_up("shop", 5))
-    await asyncio.wait([first])
     shaky.store.answering.set()
+    await first
     await shaky.ledger.close()
     assert (await shaky.ledger.balance("shop")).granted == 0
 

@@ -74,6 +74,10 @@ def some_usage(draw: random.Random, of: Hold) -> Usage:
     )
 
 
+def fresh_of(usage: Usage) -> int:
+    return usage.prompt_tokens - usage.cached_tokens - usage.cache_creation_tokens
+
+
 # The decision alone, against a ledger that is kept in dictionaries.
 
 
@@ -132,6 +136,18 @@ class Books:
         late = [e for e in self.entries if e.kind == "settle" and e.receipt in expired]
         # Only an answer that outlived its hold can cost what is not there any more.
         assert shop.spent + shop.held <= shop.granted + sum(entry.amount for entry in late)
+        begun = {e.receipt: e for e in self.entries if e.kind == "hold"}
+        free: dict[tuple[str, str], int] = {}
+        for entry in self.entries:
+            if entry.kind != "settle":
+                continue
+            assert entry.amount <= begun[entry.receipt].amount
+            # Nor does anything go beyond a free quota, but for what was promised to be free whatever is left.
+            if "free=only" not in begun[entry.receipt].note and entry.receipt not in expired:
+                tokens = entry.free_prompt_tokens + entry.free_completion_tokens
+                place = (entry.account, entry.model)
+                free[place] = free.get(place, 0) + tokens
+        assert max(free.values(), default=0) <= QUOTA
 
 
 @settings(max_examples=150, deadline=None)
@@ -171,6 +187,31 @@ def test_any_batches_of_any_operations_leave_books_that_balance(draw: random.Ran
     assert not books.holds
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_however_many_share_a_free_quota_they_never_have_more_than_it(draw: random.Random):
+    books, running = Books(), list[Held]()
+    for _ in range(30):
+        if draw.random() < 0.5 or not running:
+            one = hold(
+                account="lab",
+                prompt_tokens=draw.randrange(1, 400),
+                completion_max=draw.randrange(400),
+                expires_at=2**40,
+                free=FreeQuota(QUOTA),
+            )
+            (held,) = books.commit([hold_op(one, START)])
+            assert isinstance(held, Held)
+            running.append(held)
+        else:
+            held = running.pop(draw.randrange(len(running)))
+            op = settle_op(held, START, some_usage(draw, held.hold), "stop")
+            books.commit([op if draw.random() < 0.9 else ReleaseOp(held, START, "failed")])
+        books.check()
+        row = books.funds["free:lab:local:tiered"]
+        assert row.spent + row.held <= QUOTA
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_no_usage_within_what_was_held_costs_more_than_was_held(draw: random.Random):
@@ -180,11 +221,27 @@ def test_no_usage_within_what_was_held_costs_more_than_was_held(draw: random.Ran
     plenty = msgspec.structs.replace(
         one, budgets=(), free=None if one.free is None else FreeQuota(quota, only=one.only_free)
     )
-    (held,), _ = apply([hold_op(plenty, START)], Seen(funds, {}, {}))
-    if isinstance(held, Held):
-        op = settle_op(held, START, some_usage(draw, plenty), "stop")
-        assert 0 <= op.amount <= held.amount
-        assert one.only_free or sum(op.free) <= held.free_tokens
+    (held,), begun = apply([hold_op(plenty, START)], Seen(funds, {}, {}))
+    if not isinstance(held, Held):
+        return
+    # Others claim and use what is left meanwhile, and also what is not.
+    after = {
+        row.scope: msgspec.structs.replace(
+            row, spent=row.spent + draw.randrange(2000), held=row.held + draw.randrange(2000)
+        )
+        for row in (funds | {row.scope: row for row in begun.funds}).values()
+    }
+    opened = {row.receipt: row for row in begun.opened}
+    usage = some_usage(draw, plenty)
+    (amount,), ended = apply(
+        [settle_op(held, START, usage, "stop")],
+        Seen(after, opened, {held.hold.receipt: frozenset()}),
+    )
+    (entry,) = ended.entries
+    free = entry.free_prompt_tokens + entry.free_completion_tokens
+    assert 0 <= amount == entry.amount <= held.amount
+    assert one.only_free or free >= min(held.free_tokens, fresh_of(usage) + usage.completion_tokens)
+    assert one.only_free or one.free is not None or free == 0
 
 
 # The whole, on a real file, with a process that dies.

@@ -91,10 +91,13 @@ async def test_books_that_are_right_have_no_difference(books: Books):
     assert heard[-1] == (16, 16)
 
 
-async def test_a_charge_above_what_was_held_is_a_difference(books: Books):
+async def test_a_charge_above_what_was_held_is_told_and_is_a_difference(
+    books: Books, caplog: pytest.LogCaptureFixture
+):
     held = await books.ledger.hold(hold(receipt="dear"))
     amount = await books.ledger.settle(held, Usage(10**6, 10**6), "stop")
     assert amount > held.amount
+    assert f"dear is charged {amount} nano-units, more than the {held.amount} held" in caplog.text
     (found,) = await books.differences()
     assert (found.receipt, found.what) == ("dear", "settle: amount")
     assert (found.expected, found.found) == (f"at most the {held.amount} held", str(amount))
@@ -151,6 +154,12 @@ HOLD = "UPDATE entries SET {} WHERE receipt = 'settled' AND kind = 'hold'"
          "hold: amount"),
         (HOLD.format("free_prompt_tokens = 99"), "settled", "hold: amount"),
         (HOLD.format("free_prompt_tokens = 1000"), "settled", "hold: free tokens"),
+        (HOLD.format("note = replace(note, 'quota=120', 'quota=119')"), "settled", "hold: free tokens"),
+        (HOLD.format("note = replace(note, 'quota=120', 'quota=all')"), "settled", "note"),
+        ("UPDATE entries SET note = replace(note, 'quota=120', 'quota=39') WHERE receipt = 'late'", "late",
+         "settle: free tokens of prompt and completion"),
+        ("UPDATE entries SET free_prompt_tokens = 41 WHERE receipt = 'late' AND kind = 'settle'",
+         "free:shop:local:tiered", "spent"),
         (HOLD.format("price_id = 99"), "settled", "hold: price"),
         (HOLD.format("price_id = NULL"), "settled", "hold: price"),
         (HOLD.format("price_id = 2"), "settled", "hold: price in force"),
@@ -194,6 +203,27 @@ async def test_a_change_behind_the_back_is_found_and_named(
     found = await books.differences()
     assert (receipt, what) in {(one.receipt, one.what) for one in found}
     assert all(one.expected != one.found for one in found)
+
+
+async def test_more_free_tokens_than_any_hold_had_for_its_quota_are_found(books: Books):
+    for _ in range(2):
+        await books.ledger.settle(await books.ledger.hold(hold(free=FreeQuota(300))), USED, "stop")
+    assert await books.differences() == []
+    sql(books.path, "UPDATE entries SET note = replace(note, 'quota=300', 'quota=159')")
+    (found,) = await books.differences()
+    assert (found.receipt, found.what) == ("free:shop:local:tiered", "free tokens")
+    assert (found.expected, found.found) == ("at most 159", "160")
+
+
+async def test_entries_that_do_not_name_their_quota_are_right_with_what_they_claimed(books: Books):
+    held = await books.ledger.hold(hold(receipt="old", free=FreeQuota(90)))
+    await books.ledger.settle(held, USED, "stop")
+    sql(books.path, "UPDATE entries SET note = replace(note, ' quota=90', '')")
+    assert await books.differences() == []
+    sql(books.path, "UPDATE entries SET free_completion_tokens = 21 WHERE kind = 'settle'")
+    assert ("old", "settle: free tokens of prompt and completion") in {
+        (one.receipt, one.what) for one in await books.differences()
+    }
 
 
 async def test_an_entry_without_its_payment_is_found(books: Books):

@@ -2,7 +2,7 @@
 
 Each is one row of sums, found by its scope. A balance is what was paid in, and bounds a prepaid account. A budget
 bounds what the requests cost that were let in under it in one day or month (UTC): it counts from when it was set. A
-free quota is tokens; what is left of it is reserved as far as it reaches.
+free quota is tokens; what is left of it is reserved as far as it reaches, and counts once it is used.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -45,6 +45,11 @@ def budget_scope(owner: Owner, owner_id: str, period: str) -> str:
 
 def free_scope(account: str, region: str, model: str) -> str:
     return f"free:{account}:{region}:{model}"
+
+
+def is_free_scope(scope: str) -> bool:
+    """Whether a scope is that of a free quota, whose sums are tokens and not money."""
+    return scope.startswith("free:")
 
 
 def period_name(period: Period, at: int) -> str:

@@ -4,6 +4,11 @@ state. Nothing here waits, reads a clock or knows a database.
 The life of a receipt: a hold, then one of settle, release and expire. One transition more is allowed, from expire to
 settle: the answer took longer than its hold was kept, and was given all the same. A settlement after that is charged
 like any other, though nothing is reserved for it any more.
+
+Of a free quota a hold claims the most that its request may use, as far as that is left. How many tokens are free is
+decided at the settlement: what the hold claims, and what nobody else claims at that moment. So a charge is never more
+than was held for it, and all claims and free tokens together stay within the quota. Beyond it goes only what was
+promised: an answer that outlived its hold keeps its claim, and one that may use nothing but free tokens is free whole.
 """
 
 from collections.abc import Sequence
@@ -21,6 +26,7 @@ from ownstudio.billing.funds import (
     budget_scope,
     free_quota_exhausted,
     free_scope,
+    is_free_scope,
     period_name,
 )
 from ownstudio.billing.prices import Price
@@ -79,7 +85,7 @@ class Hold(Struct, frozen=True):
 
 
 class Held(Struct, frozen=True):
-    """A hold that stands: what it reserves in nano-units, and how many of its tokens are free."""
+    """A hold that stands: what it reserves in nano-units, and how many of its tokens are free at least."""
 
     hold: Hold
     amount: int
@@ -96,14 +102,12 @@ class HoldOp(Struct, frozen=True):
 
 
 class SettleOp(Struct, frozen=True):
-    """The end of an answer that is charged `amount`; of its prompt and its completion so many tokens are `free`."""
+    """The end of an answer that is charged."""
 
     held: Held
     at: int
     usage: Usage
     ending: str
-    amount: int
-    free: tuple[int, int]
 
 
 class ReleaseOp(Struct, frozen=True):
@@ -133,8 +137,8 @@ class PayOp(Struct, frozen=True):
 
 
 Op = HoldOp | SettleOp | ReleaseOp | ExpireOp | PayOp
-# What became of an operation: what it holds, whether it wrote anything, or why it was refused.
-Result = Held | bool | StudioError
+# What became of an operation: what it holds, what it charges, whether it wrote anything, or why it was refused.
+Result = Held | int | bool | StudioError
 
 
 def hold_op(hold: Hold, at: int) -> HoldOp:
@@ -149,8 +153,9 @@ def hold_op(hold: Hold, at: int) -> HoldOp:
 
 def settle_op(held: Held, at: int, usage: Usage, ending: str) -> SettleOp:
     """Raises ValueError for counts that contradict each other."""
-    amount, free = settlement(held.hold, usage, held.free_tokens)
-    return SettleOp(held, at, usage, ending, amount, free)
+    # Found here and not while a batch is written, which would fail with it.
+    settlement(held.hold, usage, held.free_tokens)
+    return SettleOp(held, at, usage, ending)
 
 
 def expire_op(row: HoldRow, entry: EntryRow, at: int) -> ExpireOp:
@@ -242,19 +247,23 @@ class _Draft:
 
     def _hold(self, op: HoldOp) -> Held | StudioError:
         hold = op.hold
-        free_tokens = 0
-        if hold.free is not None:
-            quota = self._funds[op.scopes[-1]]
-            left = max(0, hold.free.tokens - quota.spent - quota.held)
-            if hold.free.only and left == 0:
-                return free_quota_exhausted()
-            free_tokens = min(left, hold.tokens_max)
+        quota, free_tokens = hold.free, 0
+        if quota is not None:
+            used = self._funds[op.scopes[-1]]
+            if used.spent >= quota.tokens:
+                if quota.only:
+                    return free_quota_exhausted()
+                # There is never more of it: whether any is left need not be asked again.
+                quota = None
+            else:
+                free_tokens = min(max(0, quota.tokens - used.spent - used.held), hold.tokens_max)
         amount = reservation(hold, free_tokens)
         refusal = self._refusal(op, amount)
         if refusal is not None:
             return refusal
         claims = [(scope, amount) for scope in op.scopes[: 1 + len(hold.budgets)]]
-        if free_tokens:
+        if quota is not None:
+            # Also where all that is left is claimed by others: they may use less.
             claims.append((op.scopes[-1], free_tokens))
         for scope, reserved in claims:
             self._add(scope, held=reserved)
@@ -262,7 +271,7 @@ class _Draft:
         row = HoldRow(hold.receipt, hold.expires_at, write_claims(held.claims))
         self._opened.append(row)
         self._holds[hold.receipt] = row
-        self._entries.append(_hold_entry(op, held))
+        self._entries.append(_hold_entry(op, held, quota))
         return held
 
     def _refusal(self, op: HoldOp, amount: int) -> StudioError | None:
@@ -279,16 +288,25 @@ class _Draft:
                 return budget_exhausted(claim, op.at)
         return None
 
-    def _settle(self, op: SettleOp) -> bool | StudioError:
-        receipt = op.held.hold.receipt
+    def _settle(self, op: SettleOp) -> int | StudioError:
+        held, receipt = op.held, op.held.hold.receipt
         if receipt in self._holds:
-            self._end(receipt, op.held.claims)
+            self._end(receipt, held.claims)
         elif self._kinds.get(receipt) != _EXPIRED:
             return self._not_open(receipt, "settled")
-        for scope, _ in op.held.claims:
-            self._add(scope, spent=sum(op.free) if scope.startswith("free:") else op.amount)
-        self._conclude(_settle_entry(op))
-        return True
+        amount, free = settlement(held.hold, op.usage, self._free_tokens(held))
+        for scope, _ in held.claims:
+            self._add(scope, spent=sum(free) if is_free_scope(scope) else amount)
+        self._conclude(_settle_entry(op, amount, free))
+        return amount
+
+    def _free_tokens(self, held: Held) -> int:
+        """How many tokens an answer has free whose own claim was given back: that much in any case."""
+        quota, (scope, _) = held.hold.free, held.claims[-1]
+        if quota is None or not is_free_scope(scope):
+            return 0
+        used = self._funds[scope]
+        return max(held.free_tokens, quota.tokens - used.spent - used.held)
 
     def _release(self, op: ReleaseOp) -> bool | StudioError:
         receipt = op.held.hold.receipt
@@ -352,7 +370,7 @@ _HELD = frozenset({"hold"})
 _EXPIRED = frozenset({"hold", "expire"})
 
 
-def _hold_entry(op: HoldOp, held: Held) -> EntryRow:
+def _hold_entry(op: HoldOp, held: Held, quota: FreeQuota | None) -> EntryRow:
     hold = op.hold
     free_prompt = min(held.free_tokens, hold.prompt_tokens)
     return EntryRow(
@@ -373,11 +391,11 @@ def _hold_entry(op: HoldOp, held: Held) -> EntryRow:
         thinking=hold.thinking,
         free_prompt_tokens=free_prompt,
         free_completion_tokens=held.free_tokens - free_prompt,
-        note=_note(op),
+        note=_note(op, quota),
     )
 
 
-def _settle_entry(op: SettleOp) -> EntryRow:
+def _settle_entry(op: SettleOp, amount: int, free: tuple[int, int]) -> EntryRow:
     hold, usage = op.held.hold, op.usage
     return EntryRow(
         receipt=hold.receipt,
@@ -389,7 +407,7 @@ def _settle_entry(op: SettleOp) -> EntryRow:
         region=hold.region,
         model=hold.model,
         price_id=hold.price.id,
-        amount=op.amount,
+        amount=amount,
         prompt_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens,
         cache_creation_tokens=usage.cache_creation_tokens,
@@ -397,8 +415,8 @@ def _settle_entry(op: SettleOp) -> EntryRow:
         completion_tokens=usage.completion_tokens,
         reasoning_tokens=usage.reasoning_tokens,
         thinking=hold.thinking,
-        free_prompt_tokens=op.free[0],
-        free_completion_tokens=op.free[1],
+        free_prompt_tokens=free[0],
+        free_completion_tokens=free[1],
         ending=op.ending,
     )
 
@@ -420,23 +438,26 @@ def _end_entry(kind: str, at: int, ending: str, of: Hold | EntryRow) -> EntryRow
 
 
 # What an entry keeps of its hold besides the numbers, so that everything can be recomputed from entries alone: until
-# when it was kept, in which budgets' periods it counted, and whether it was for nothing but free tokens.
+# when it was kept, in which budgets' periods it counted, on which free quota it drew, and whether on nothing else.
 
 
 class HoldNote(Struct, frozen=True):
-    """`budgets` are the scopes claimed, in their order."""
+    """`budgets` are the scopes claimed, in their order. Older entries do not say the `quota` that they drew on."""
 
     expires_at: int
     budgets: tuple[str, ...] = ()
     only_free: bool = False
+    quota: int | None = None
 
 
-def _note(op: HoldOp) -> str:
+def _note(op: HoldOp, quota: FreeQuota | None) -> str:
     words = [f"until={op.hold.expires_at}"]
     for claim, scope in zip(op.hold.budgets, op.scopes[1:], strict=False):
         words.append(f"{claim.owner}={scope.rpartition(':')[2]}")
     if op.hold.only_free:
         words.append("free=only")
+    if quota is not None:
+        words.append(f"quota={quota.tokens}")
     return " ".join(words)
 
 
@@ -445,6 +466,7 @@ def read_note(entry: EntryRow) -> HoldNote:
     expires_at: int | None = None
     budgets: list[str] = []
     only_free = False
+    quota: int | None = None
     owners = {"account": entry.account, "workspace": entry.workspace, "key": entry.key_id}
     for word in entry.note.split(" "):
         match word.split("="):
@@ -454,11 +476,13 @@ def read_note(entry: EntryRow) -> HoldNote:
                 budgets.append(f"{owner}:{owners[owner]}:{period}")
             case ["free", "only"]:
                 only_free = True
+            case ["quota", tokens]:
+                quota = int(tokens)
             case _:
                 raise ValueError(f"the note of a hold has {word!r}")
     if expires_at is None:
         raise ValueError("the note of a hold does not say until when")
-    return HoldNote(expires_at, tuple(budgets), only_free)
+    return HoldNote(expires_at, tuple(budgets), only_free, quota)
 
 
 def write_claims(claims: Claims) -> str:

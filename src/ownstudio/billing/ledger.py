@@ -6,8 +6,14 @@ failed, the hold is released. A hold that a dead process left is expired by whoe
 
 Operations that come together are committed together: while one batch is being written, the next one gathers. What an
 operation means for its batch is decided by `journal.apply`, inside the transaction that locks the sums it is about.
-Nobody waits for the store longer than `wait_s`; an operation that is under way then goes on without its caller. A
-hold that comes about so is released again, and a settlement that the store could not take is kept and tried again.
+
+Nobody waits longer than `wait_s` for the store to take an operation. Once it has it, what is told is what became of
+it, and the store bounds how long that takes. PostgreSQL is given up after `store.ledger.COMMIT_S_MAX` and the two
+seconds that SQLAlchemy takes at most to close a connection, also one that has gone silent; SQLite gives up its wait for
+a lock after `store.database.BUSY_TIMEOUT_S`. Only a disk that never answers is bounded by nothing.
+
+What nobody waits for any more is not written. But a settlement whose caller left is, and is tried again where the store
+could not take it; and a hold that comes about without its caller is released again.
 """
 
 import asyncio
@@ -77,15 +83,40 @@ class _Waiting:
     `insists`: it is written also when nobody waits any more, and tried again where it fails. `again`: that is so now.
     """
 
-    __slots__ = ("again", "answer", "insists", "op")
+    __slots__ = ("_insists", "_overdue", "_taken", "again", "answer", "op")
 
     def __init__(
         self, op: Op, answer: asyncio.Future[Result], *, insists: bool, again: bool
     ) -> None:
         self.op = op
         self.answer = answer
-        self.insists = insists
         self.again = again
+        self._insists = insists
+        # Whether the store is at it, and whether its caller has waited long enough.
+        self._taken = False
+        self._overdue = False
+
+    @property
+    def insists(self) -> bool:
+        # Who left in the middle of a settlement had the answer, and was not told that it costs nothing.
+        return self._insists or (isinstance(self.op, SettleOp) and self.answer.cancelled())
+
+    def take(self) -> bool:
+        """Let the store have it, from now on without a bound of its own. False: it is not to be written any more."""
+        self._taken = self.insists or not self.answer.done()
+        return self._taken
+
+    def put_back(self) -> None:
+        """It was not written, and waits again."""
+        self._taken = False
+        if self._overdue:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Its caller has waited long enough, unless it is just being written."""
+        self._overdue = True
+        if not self._taken:
+            self.tell(_unavailable("the store has not answered in time"))
 
     def tell(self, result: Result) -> bool:
         """Whether anybody was there to hear it."""
@@ -143,10 +174,11 @@ class Ledger:
             raise arrearage(f"the account {hold.account} is suspended")
         if len(self._waiting) >= WAITING_MAX:
             raise _unavailable(f"{len(self._waiting)} operations wait for the store")
-        answer = self._submit(hold_op(hold, int(self._now())), insists=False)
+        waiting = self._submit(hold_op(hold, int(self._now())), insists=False)
         try:
-            held = await self._bounded(answer)
+            held = await self._bounded(waiting)
         except asyncio.CancelledError:
+            answer = waiting.answer
             if answer.done() and not answer.cancelled() and answer.exception() is None:
                 # The answer and the interruption came in the same turn of the loop.
                 self._abandon(answer.result())
@@ -157,24 +189,18 @@ class Ledger:
     async def settle(self, held: Held, usage: Usage, ending: str, *, insist: bool = True) -> int:
         """Charge what was used; the amount. Raises StudioError.
 
-        STORE_UNAVAILABLE: it is not on the ledger yet. Who insists has it written as soon as the store takes it, unless
-        the process ends before; else its hold expires, unless the store was already at it. INTERNAL: it was settled or
-        released before, or its counts contradict each other.
+        STORE_UNAVAILABLE: it is not on the ledger yet. Who insists, and who leaves before it is told, has it written as
+        soon as the store takes it, unless the process ends before; else its hold expires, unless the connection broke
+        while the store was told to commit. INTERNAL: it was settled or released before, or its counts contradict each
+        other.
         """
         try:
             op = settle_op(held, int(self._now()), usage, ending)
         except ValueError as error:
             raise _mistake(f"{held.hold.receipt} cannot be settled: {error}") from error
-        if op.amount > held.amount:
-            log.warning(
-                "%s is charged %s nano-units, more than the %s held for it: %s",
-                held.hold.receipt,
-                op.amount,
-                held.amount,
-                usage,
-            )
-        await self._bounded(self._submit(op, insists=insist))
-        return op.amount
+        amount = await self._bounded(self._submit(op, insists=insist))
+        assert isinstance(amount, int)
+        return amount
 
     async def release(self, held: Held, ending: str) -> None:
         """Give back all that is held. Raises StudioError; without a store the hold expires by itself."""
@@ -238,11 +264,11 @@ class Ledger:
                     due = await table.due_holds(connection, now, EXPIRE_AT_ONCE)
             except StoreError as error:
                 raise _unavailable(str(error)) from error
-            answers = [self._submit(op, insists=False) for op in _expire_ops(due, now)]
-            for answer in answers:
+            expiring = [self._submit(op, insists=False) for op in _expire_ops(due, now)]
+            for one in expiring:
                 # The first failure is told; it is that of all the others.
-                _forget(answer)
-            wrote = [await self._bounded(answer) for answer in answers].count(True)
+                _forget(one)
+            wrote = [await self._bounded(one) for one in expiring].count(True)
             expired += wrote
             if len(due) < EXPIRE_AT_ONCE or not wrote:
                 return expired
@@ -295,22 +321,20 @@ class Ledger:
             )
         return receipt, False
 
-    def _submit(
-        self, op: Op, *, insists: bool = True, again: bool = False
-    ) -> asyncio.Future[Result]:
+    def _submit(self, op: Op, *, insists: bool = True, again: bool = False) -> _Waiting:
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Result] = loop.create_future()
-        self._waiting.append(_Waiting(op, answer, insists=insists, again=again))
+        one = _Waiting(op, loop.create_future(), insists=insists, again=again)
+        self._waiting.append(one)
         if self._idle.is_set():
             # Not before the others that come in this turn of the loop.
             self._idle.clear()
             loop.call_soon(self._write)
-        return answer
+        return one
 
-    async def _bounded(self, answer: asyncio.Future[Result]) -> Result:
-        timer = asyncio.get_running_loop().call_later(self._wait_s, _give_up, answer)
+    async def _bounded(self, one: _Waiting) -> Result:
+        timer = asyncio.get_running_loop().call_later(self._wait_s, one.give_up)
         try:
-            return await answer
+            return await one.answer
         finally:
             timer.cancel()
 
@@ -325,13 +349,14 @@ class Ledger:
         writing.add_done_callback(partial(self._written, batch))
 
     def _next_batch(self) -> list[_Waiting]:
-        if self._alone:
-            return [self._alone.popleft()]
         batch: list[_Waiting] = []
-        while self._waiting and len(batch) < BATCH_MAX:
-            one = self._waiting.popleft()
-            if one.insists or not one.answer.done():
-                batch.append(one)
+        for waiting, at_most in ((self._alone, 1), (self._waiting, BATCH_MAX)):
+            while waiting and len(batch) < at_most:
+                one = waiting.popleft()
+                if one.take():
+                    batch.append(one)
+            if batch:
+                break
         return batch
 
     def _written(self, batch: list[_Waiting], writing: asyncio.Future[list[Result]]) -> None:
@@ -341,6 +366,8 @@ class Ledger:
                 self._done(one, result)
         elif len(batch) > 1 and _of_one(error):
             # One of them cannot be written; the others can.
+            for one in batch:
+                one.put_back()
             self._alone.extend(batch)
         else:
             for one in batch:
@@ -350,6 +377,8 @@ class Ledger:
     def _done(self, one: _Waiting, result: Result) -> None:
         if isinstance(one.op, SettleOp):
             self._kept.pop(one.op.held.hold.receipt, None)
+            if isinstance(result, int):
+                _warn_of_more(one.op, result)
         if isinstance(result, StudioError) and result.kind is ErrorKind.INTERNAL:
             if one.again:
                 # The commit that seemed to fail had reached the store.
@@ -415,14 +444,20 @@ def _of_one(error: BaseException) -> bool:
     return isinstance(error, ConflictError) or not isinstance(error, StoreError)
 
 
-def _give_up(answer: asyncio.Future[Result]) -> None:
-    if not answer.done():
-        answer.set_exception(_unavailable("the store has not answered in time"))
+def _warn_of_more(op: SettleOp, amount: int) -> None:
+    if amount > op.held.amount:
+        log.warning(
+            "%s is charged %s nano-units, more than the %s held for it: %s",
+            op.held.hold.receipt,
+            amount,
+            op.held.amount,
+            op.usage,
+        )
 
 
-def _forget(answer: asyncio.Future[Result]) -> None:
+def _forget(one: _Waiting) -> None:
     """Nobody waits for this one, and nobody is to be told that it failed: it is logged where it does."""
-    answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+    one.answer.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 def _unavailable(detail: str) -> StudioError:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from msgspec import Struct
 
-from ownstudio.billing.funds import FreeQuota, account_scope, free_scope
+from ownstudio.billing.funds import FreeQuota, account_scope, free_scope, is_free_scope
 from ownstudio.billing.journal import (
     Claims,
     Hold,
@@ -115,6 +115,9 @@ class _Audit:
     def __init__(self, book: PriceBook) -> None:
         self._book = book
         self._sums: dict[str, FundsRow] = {}
+        # The most that the holds of a scope name as its free quota, and the tokens that had to stay within it.
+        self._quotas: dict[str, int] = {}
+        self._free_within: dict[str, int] = {}
 
     def check(self, life: list[EntryRow], row: HoldRow | None) -> Iterator[Difference]:
         """All that can be said of one receipt; `row` is its open hold, if it has one."""
@@ -149,6 +152,7 @@ class _Audit:
             yield _differs(first, "price", "one that is known", first.price_id)
             return
         yield from self._check_price(first, price)
+        self._count_free(life, note)
         yield from self._check_life(life, _rebuilt(first, note, price), note, row)
 
     def check_funds(self, funds: FundsRow) -> Iterator[Difference]:
@@ -159,6 +163,9 @@ class _Audit:
                 yield Difference(funds.scope, name, str(expected), str(found))
             if found < 0 and name != "granted":
                 yield Difference(funds.scope, name, "0 or more", str(found))
+        quota, free = self._quotas.get(funds.scope, 0), self._free_within.get(funds.scope, 0)
+        if free > quota:
+            yield Difference(funds.scope, "free tokens", f"at most {quota}", str(free))
 
     def missing_funds(self) -> Iterator[Difference]:
         for scope in sorted(self._sums):
@@ -181,8 +188,9 @@ class _Audit:
         free_tokens = begun.free_prompt_tokens + begun.free_completion_tokens
         if begun.reserved_tokens != hold.tokens_max:
             yield _differs(begun, "reserved tokens", hold.tokens_max, begun.reserved_tokens)
-        if free_tokens > hold.tokens_max:
-            yield _differs(begun, "free tokens", f"at most {hold.tokens_max}", free_tokens)
+        free_max = hold.tokens_max if note.quota is None else min(hold.tokens_max, note.quota)
+        if free_tokens > free_max:
+            yield _differs(begun, "free tokens", f"at most {free_max}", free_tokens)
         reserved = reservation(hold, free_tokens)
         if begun.amount != reserved:
             yield _differs(begun, "amount", reserved, begun.amount)
@@ -198,7 +206,7 @@ class _Audit:
             match entry.kind:
                 case "settle":
                     yield from self._check_settlement(
-                        entry, hold, free_tokens, begun.amount, claims
+                        entry, hold, note, free_tokens, begun.amount, claims
                     )
                 case "expire" if entry.at < note.expires_at:
                     yield _differs(entry, "at", f"{note.expires_at} or later", entry.at)
@@ -206,7 +214,13 @@ class _Audit:
                     yield _differs(entry, "amount", 0, entry.amount)
 
     def _check_settlement(
-        self, entry: EntryRow, hold: Hold, free_tokens: int, reserved: int, claims: Claims
+        self,
+        entry: EntryRow,
+        hold: Hold,
+        note: HoldNote,
+        free_tokens: int,
+        reserved: int,
+        claims: Claims,
     ) -> Iterator[Difference]:
         usage = Usage(
             prompt_tokens=entry.prompt_tokens,
@@ -217,6 +231,9 @@ class _Audit:
             explicit_cache=entry.explicit_cache,
         )
         found_free = (entry.free_prompt_tokens, entry.free_completion_tokens)
+        # How much more than the claim was left of the quota in that moment only the entry says.
+        free_max = max(free_tokens, note.quota or 0)
+        free_tokens = min(max(free_tokens, sum(found_free)), free_max)
         try:
             amount, free = settlement(hold, usage, free_tokens)
         except ValueError as error:
@@ -229,7 +246,17 @@ class _Audit:
             if free != found_free:
                 yield _differs(entry, "free tokens of prompt and completion", free, found_free)
         for scope, _ in claims:
-            self._add(scope, spent=sum(found_free) if scope.startswith("free:") else entry.amount)
+            self._add(scope, spent=sum(found_free) if is_free_scope(scope) else entry.amount)
+
+    def _count_free(self, life: list[EntryRow], note: HoldNote) -> None:
+        if note.quota is None:
+            return
+        scope = _free_scope(life[0])
+        self._quotas[scope] = max(note.quota, self._quotas.get(scope, 0))
+        # What outlived its hold may have its claim beyond the quota, and what may be nothing but free all that it used.
+        if [entry.kind for entry in life] == ["hold", "settle"] and not note.only_free:
+            free = life[1].free_prompt_tokens + life[1].free_completion_tokens
+            self._free_within[scope] = self._free_within.get(scope, 0) + free
 
     def _add(self, scope: str, granted: int = 0, spent: int = 0, held: int = 0) -> None:
         old = self._sums.get(scope) or FundsRow(scope)
@@ -260,9 +287,13 @@ def _rebuilt(entry: EntryRow, note: HoldNote, price: Price) -> Hold:
 def _claims(entry: EntryRow, note: HoldNote, free_tokens: int) -> Claims:
     claims = [(account_scope(entry.account), entry.amount)]
     claims += [(scope, entry.amount) for scope in note.budgets]
-    if free_tokens:
-        claims.append((free_scope(entry.account, entry.region, entry.model), free_tokens))
+    if free_tokens or note.quota is not None:
+        claims.append((_free_scope(entry), free_tokens))
     return tuple(claims)
+
+
+def _free_scope(entry: EntryRow) -> str:
+    return free_scope(entry.account, entry.region, entry.model)
 
 
 def _check_row(row: HoldRow, claims: Claims, note: HoldNote) -> Iterator[Difference]:
