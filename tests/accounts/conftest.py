@@ -1,10 +1,14 @@
 """Databases of both kinds, for what must be so on either."""
 
+import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ownstudio.accounts import look
 from ownstudio.store.database import Database, sqlite_url
 
 
@@ -34,3 +38,20 @@ async def either(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerat
     opened = await Database.open(url)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def silence(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Until this is set, no database says anything to whoever reads; nobody waits for that longer than a moment."""
+    over = asyncio.Event()
+    snapshot = Database.snapshot
+
+    @asynccontextmanager
+    async def silent(database: Database) -> AsyncGenerator[AsyncConnection, None]:
+        await over.wait()
+        async with snapshot(database) as connection:
+            yield connection
+
+    monkeypatch.setattr(Database, "snapshot", silent)
+    monkeypatch.setattr(look, "LOOK_S_MAX", 0.1)
+    return over

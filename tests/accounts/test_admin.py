@@ -1,5 +1,6 @@
 """Goal: admin tokens open the admin API and nothing tells them, and no change goes without its line in the log."""
 
+import asyncio
 import stat
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -122,6 +123,22 @@ async def test_a_database_that_is_gone_is_no_wrong_token(tmp_path: Path) -> None
     async with database.transaction() as connection:
         await connection.exec_driver_sql("DROP TABLE admin_tokens")
     assert await refusal(tokens, new.secret) is ErrorKind.STORE_UNAVAILABLE
+    await database.close()
+
+
+async def test_a_silent_database_is_no_wrong_token(tmp_path: Path, silence: asyncio.Event) -> None:
+    # The database was brought up to date before it fell silent.
+    silence.set()
+    database = await Database.open(sqlite_url(tmp_path / "o.db"))
+    tokens = AdminTokens(database)
+    new = await tokens.create()
+    silence.clear()
+    async with asyncio.timeout(1):
+        assert await refusal(tokens, new.secret) is ErrorKind.STORE_UNAVAILABLE
+    silence.set()
+    async with asyncio.timeout(5):
+        while await refusal(tokens, new.secret) is not None:
+            await asyncio.sleep(0.01)
     await database.close()
 
 

@@ -169,6 +169,16 @@ async def test_the_last_use_is_noted_once_a_minute(keyring: Keyring, clock: Cloc
         clock.seconds += 1
 
 
+async def test_the_last_use_of_a_quiet_key_beside_a_busy_one_is_noted(
+    keyring: Keyring, clock: Clock
+):
+    busy, quiet = await keyring.create("busy"), await keyring.create("quiet")
+    await keyring.authenticate(busy.secret)
+    assert keyring.cached(quiet.secret) is not None
+    await keyring.close()
+    assert (await keyring.get(quiet.id)).last_used_at == int(clock.seconds)
+
+
 async def test_a_store_that_takes_no_writes_refuses_no_request(
     keyring: Keyring, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
@@ -197,6 +207,39 @@ async def test_a_store_that_cannot_be_read_is_our_fault_and_tells_the_client_not
     assert refusal.value.retry_after == 1
     assert "/secret" not in refusal.value.message
     assert "/secret" in refusal.value.detail
+
+
+async def test_a_silent_database_keeps_nobody_waiting(
+    keyring: Keyring, clock: Clock, request: pytest.FixtureRequest
+):
+    new = await keyring.create()
+    await keyring.authenticate(new.secret)
+    silence: asyncio.Event = request.getfixturevalue("silence")
+    assert keyring.cached(new.secret) is not None
+    clock.seconds += FRESH_S
+    async with asyncio.timeout(1):
+        refusals = await asyncio.gather(
+            *(keyring.authenticate(new.secret) for _ in range(50)), return_exceptions=True
+        )
+    for refusal in refusals:
+        assert isinstance(refusal, StudioError)
+        assert (refusal.kind, refusal.retry_after) == (ErrorKind.STORE_UNAVAILABLE, 1)
+    # What the database says too late counts all the same.
+    silence.set()
+    async with asyncio.timeout(5):
+        while keyring.cached(new.secret) is None:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_request_that_is_given_up_does_not_end_the_look_of_others(
+    keyring: Keyring, silence: asyncio.Event
+):
+    new = await keyring.create()
+    hasty, patient = (asyncio.ensure_future(keyring.authenticate(new.secret)) for _ in range(2))
+    await asyncio.sleep(0)
+    hasty.cancel()
+    silence.set()
+    assert (await patient).key_id == new.id
 
 
 async def test_listed_keys_are_masked_and_revoked_ones_stay(keyring: Keyring, clock: Clock):

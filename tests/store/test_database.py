@@ -1,6 +1,7 @@
 """Goal: a database is brought up to date by whoever comes first, shared between processes, and never half-written."""
 
 import asyncio
+import socket
 import sqlite3
 import stat
 from pathlib import Path
@@ -10,16 +11,26 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from ownstudio.store import database as module
+from ownstudio.store import migrations
 from ownstudio.store.database import ConflictError, Database, sqlite_url
 from ownstudio.store.directory import StoreError
 from ownstudio.store.keys import KeyRow, insert_key, next_revision
 from ownstudio.store.migrations import head
 from ownstudio.store.schema import SCHEMA_VERSION, metadata
+from support.servers import Postgres
 
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return sqlite_url(tmp_path / "o.db")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either_url(request: pytest.FixtureRequest, url: str) -> str:
+    if request.param == "sqlite":
+        return url
+    postgres: Postgres = request.getfixturevalue("postgres")
+    return postgres.database()
 
 
 def row(revision: int) -> KeyRow:
@@ -71,11 +82,53 @@ async def test_an_up_to_date_database_opens_without_the_migration_machinery(
     await (await Database.open(url)).close()
 
 
-async def test_two_that_open_a_new_database_at_once_both_get_one(url: str):
-    first, second = await asyncio.gather(Database.open(url), Database.open(url))
-    assert await count(first) == await count(second) == 0
-    await first.close()
-    await second.close()
+async def test_those_that_open_a_new_database_at_once_all_get_one(either_url: str):
+    opened = await asyncio.gather(*(Database.open(either_url) for _ in range(4)))
+    for database in opened:
+        assert await count(database) == 0
+        await database.close()
+
+
+async def test_a_server_that_says_nothing_is_no_database(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "CONNECT_S_MAX", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/none"
+        async with asyncio.timeout(5):
+            with pytest.raises(StoreError, match="cannot be used"):
+                await Database.open(url)
+
+
+async def test_a_command_that_takes_too_long_is_given_up(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "COMMAND_S_MAX", 0.2)
+    database = await Database.open(postgres.database())
+
+    async def wait() -> None:
+        async with database.snapshot() as connection:
+            await connection.execute(text("SELECT pg_sleep(60)"))
+
+    async with asyncio.timeout(5):
+        with pytest.raises(StoreError, match="cannot be used"):
+            await wait()
+    assert await count(database) == 0
+    await database.close()
+
+
+async def test_a_step_to_todays_schema_may_take_longer_than_a_command(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "COMMAND_S_MAX", 0.5)
+    upgrade = migrations.upgrade
+
+    def slow(connection: Connection) -> None:
+        connection.execute(text("SELECT pg_sleep(1)"))
+        upgrade(connection)
+
+    monkeypatch.setattr(migrations, "upgrade", slow)
+    database = await Database.open(postgres.database())
+    assert await count(database) == 0
+    await database.close()
 
 
 async def test_a_database_of_a_newer_release_is_refused(url: str, tmp_path: Path):

@@ -238,6 +238,30 @@ async def test_admissions_tell_what_counts_for_limits_now(place: Place, store: L
     }
 
 
+async def test_the_last_admissions_are_found_without_reading_all_before_them(
+    file_store: LedgerStore, tmp_path: Path
+):
+    database, store = await Database.open(sqlite_url(tmp_path / "o.db")), file_store
+    await write(store, Changes([entry(f"old-{number}", at=9) for number in range(2000)]))
+    await write(store, Changes([entry("b", at=11), entry("a", at=11), entry("c", at=10)]))
+    instructions = 0
+
+    def counted() -> bool:
+        nonlocal instructions
+        instructions += 1
+        return False
+
+    async with database.snapshot() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        await driver.set_progress_handler(counted, 1)
+        found = await module.admissions_since(connection, 10)
+        await driver.set_progress_handler(None, 1)
+    await database.close()
+    assert [one.receipt for one in found] == ["c", "b", "a"]
+    assert instructions < 1000
+
+
 async def test_what_is_read_of_one_moment_does_not_see_what_comes_later(
     place: Place, store: LedgerStore
 ):

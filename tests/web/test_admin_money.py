@@ -143,6 +143,16 @@ async def test_usage_adds_up_by_what_is_asked(url: str) -> None:
         assert (await admin.get(f"/usage?from={now - 60}&to={now + 60}"))["total"]["requests"] == 3
 
 
+async def test_a_day_that_ends_the_usage_is_part_of_it(file_url: str) -> None:
+    async with administered(file_url) as admin:
+        await admin.ask("POST", "/prices", {"prices": [PRICE]})
+        await answered(admin, "r", 100, "a")
+        today = time.strftime("%Y-%m-%d", time.gmtime())
+        used = await admin.get(f"/usage?from={today}&to={today}")
+        assert used["total"]["requests"] == 1
+        assert used["to"] - used["from"] == 86_400
+
+
 async def test_prices_are_imported_whole_and_listed_with_their_origin(url: str) -> None:
     soon = int(time.time()) + 3600
     async with administered(url) as admin:

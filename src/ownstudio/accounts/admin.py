@@ -8,7 +8,6 @@ The audit log has a line for every change, written before the change is made and
 says `begun` is of a change that was under way when its process died.
 """
 
-import asyncio
 import hmac
 import logging
 import secrets
@@ -22,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from ownstudio.accounts.keys import EAGER_S, FRESH_S, SECRET_BYTES, SECRET_MAX, hash_secret
+from ownstudio.accounts.look import SharedLook
 from ownstudio.core.errors import ErrorKind, StudioError
 from ownstudio.store import administration as table
 from ownstudio.store.database import ConflictError, Database
@@ -67,16 +67,14 @@ class AdminTokens:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
-        self._monotonic = monotonic
         self._now = now
         self._held: dict[str, table.TokenRow] = {}
-        self._looked_at = float("-inf")
-        self._looking = asyncio.Lock()
+        self._look = SharedLook(self._take_in, monotonic)
 
     async def authenticate(self, secret: str) -> str:
         """The id of the token. Raises StudioError INVALID_API_KEY, STORE_UNAVAILABLE."""
         for age_max_s in (FRESH_S, EAGER_S):
-            await self._look(age_max_s)
+            await self._be_fresh(age_max_s)
             found = self._find(secret)
             if found is not None:
                 return found.id
@@ -116,26 +114,20 @@ class AdminTokens:
             rows = await table.all_tokens(connection)
         return [TokenInfo(row.id, row.created_at, row.revoked_at) for row in rows]
 
-    async def _look(self, age_max_s: float) -> None:
-        """Read all tokens, unless the last look was less than `age_max_s` ago."""
-        if self._monotonic() - self._looked_at < age_max_s:
-            return
-        async with self._looking:
-            # Those who waited for somebody else's look need none of their own.
-            started = self._monotonic()
-            if started - self._looked_at < age_max_s:
-                return
-            try:
-                async with self._database.snapshot() as connection:
-                    rows = await table.all_tokens(connection)
-            except StoreError as error:
-                raise StudioError(
-                    ErrorKind.STORE_UNAVAILABLE,
-                    "The admin token could not be checked.",
-                    detail=str(error),
-                ) from error
-            self._held = {row.token_hash: row for row in rows if row.revoked_at is None}
-            self._looked_at = started
+    async def _be_fresh(self, age_max_s: float) -> None:
+        try:
+            await self._look.look(age_max_s)
+        except StoreError as error:
+            raise StudioError(
+                ErrorKind.STORE_UNAVAILABLE,
+                "The admin token could not be checked.",
+                detail=str(error),
+            ) from error
+
+    async def _take_in(self) -> None:
+        async with self._database.snapshot() as connection:
+            rows = await table.all_tokens(connection)
+        self._held = {row.token_hash: row for row in rows if row.revoked_at is None}
 
     def _find(self, secret: str) -> table.TokenRow | None:
         if len(secret) > SECRET_MAX:

@@ -31,6 +31,7 @@ from ownstudio.accounts.changes import (
     written_rules,
 )
 from ownstudio.accounts.holders import Held, Holders
+from ownstudio.accounts.look import SharedLook
 from ownstudio.accounts.principal import DEFAULT_ACCOUNT, DEFAULT_WORKSPACE, Principal
 from ownstudio.accounts.rules import UNBOUND, Rules
 from ownstudio.core.errors import ErrorKind, StudioError
@@ -93,11 +94,9 @@ class Keyring:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
-        self._monotonic = monotonic
         self._now = now
         self._holders = Holders()
-        self._looked_at = float("-inf")
-        self._looking = asyncio.Lock()
+        self._look = SharedLook(self._take_in, monotonic)
         self._used_at: dict[str, int] = {}
         self._noting: set[asyncio.Task[None]] = set()
 
@@ -108,17 +107,20 @@ class Keyring:
 
     def cached(self, secret: str) -> Principal | None:
         """The holder of a key, where that is known without a look at the database; else None: authenticate then."""
-        if self._monotonic() - self._looked_at >= FRESH_S:
+        if not self._look.is_fresh(FRESH_S):
             return None
         held = self._find(secret)
-        return None if held is None else held.principal
+        if held is None or held.principal is None:
+            return None
+        self._note_use_soon(held.row)
+        return held.principal
 
     async def authenticate(self, secret: str) -> Principal:
         """The holder of a key. Raises StudioError INVALID_API_KEY, STORE_UNAVAILABLE."""
-        await self._look(FRESH_S)
+        await self._be_fresh(FRESH_S)
         held = self._find(secret)
         if held is None or held.principal is None:
-            await self._look(EAGER_S)
+            await self._be_fresh(EAGER_S)
             held = self._find(secret)
         if held is not None and held.row.disabled_at is not None:
             raise StudioError(ErrorKind.BLOCKED_API_KEY, "API-key is blocked.")
@@ -276,28 +278,21 @@ class Keyring:
             rows = await table.all_keys(connection)
         return [_info(row) for row in rows]
 
-    async def _look(self, age_max_s: float) -> None:
-        """Take in what has changed, unless the last look was less than `age_max_s` ago."""
-        if self._monotonic() - self._looked_at < age_max_s:
-            return
-        async with self._looking:
-            # Those who waited for somebody else's look need none of their own.
-            started = self._monotonic()
-            if started - self._looked_at < age_max_s:
-                return
-            try:
-                changed = await self._holders.take_in(self._database)
-            except StoreError as error:
-                raise StudioError(
-                    ErrorKind.STORE_UNAVAILABLE,
-                    "The API key could not be checked, please try again later.",
-                    detail=str(error),
-                    retry_after=1,
-                ) from error
-            for row in changed:
-                if row.revoked_at is not None:
-                    self._used_at.pop(row.id, None)
-            self._looked_at = started
+    async def _be_fresh(self, age_max_s: float) -> None:
+        try:
+            await self._look.look(age_max_s)
+        except StoreError as error:
+            raise StudioError(
+                ErrorKind.STORE_UNAVAILABLE,
+                "The API key could not be checked, please try again later.",
+                detail=str(error),
+                retry_after=1,
+            ) from error
+
+    async def _take_in(self) -> None:
+        for row in await self._holders.take_in(self._database):
+            if row.revoked_at is not None:
+                self._used_at.pop(row.id, None)
 
     def _find(self, secret: str) -> Held | None:
         if len(secret) > SECRET_MAX:

@@ -32,7 +32,7 @@ from ownstudio.catalog.regions import RegionTable
 from ownstudio.metrics import Metrics
 from ownstudio.service.studio import Studio
 from ownstudio.settings import Loaded, Settings, SettingsError
-from ownstudio.store.database import Database, _address, database_url
+from ownstudio.store.database import Database, database_url, read_address
 from ownstudio.store.directory import DataDirectory, StoreError
 from ownstudio.web.admin import admin_area
 from ownstudio.web.admin_accounts import AccountPages
@@ -80,7 +80,7 @@ def check_settings(settings: Settings) -> None:
         DeploymentRoutes(name=name, routes=deployment.routes, context=1, created=0)
         for name, deployment in settings.deployments.items()
     )
-    _address(database_url(settings.database_url, DataDirectory(settings.data)))
+    read_address(database_url(settings.database_url, DataDirectory(settings.data)))
     if settings.redis_url:
         check_redis_url(settings.redis_url)
 

@@ -6,6 +6,8 @@ end. Where a template does otherwise, the turns are counted and not named. Asked
 explained, so nothing is worked out before.
 """
 
+import sys
+from array import array
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
@@ -19,6 +21,12 @@ SYSTEM = "system"
 
 # What a template may write before the system message in its turn: an opening, the role, the line's end.
 _TURN_HEAD_TOKENS = 6
+
+# Of a long system message only the ends are looked for: so many tokens, from so many letters.
+_END_TOKENS = 64
+_END_LETTERS = 512
+
+_LETTERS = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
 
 
 class Layout(Struct, frozen=True):
@@ -63,13 +71,42 @@ class Layout(Struct, frozen=True):
 
     def _of_first_turn(self, token: int, end: int) -> str:
         """Some templates write the system message before the tools, some after them."""
-        ids = list(self.token_ids[:end])
-        own = list(self.encode(self.prompt.messages[0].content.strip()))
+        turn = _searchable(self.token_ids[:end])
+        first, last, tokens = self._ends(self.prompt.messages[0].content.strip())
+        start = turn.find(first)
+        if start < 0:
+            return SYSTEM
         # The outermost of its tokens may have become one with what the template writes around it.
-        inner = own[1:-1] or own
-        for start in range(len(ids) - len(inner) + 1):
-            if ids[start] == inner[0] and ids[start : start + len(inner)] == inner:
-                inside = start - 1 <= token <= start + len(inner)
-                before = token < start and start <= _TURN_HEAD_TOKENS
-                return SYSTEM if inside or before else TOOLS
-        return SYSTEM
+        inside = start - 1 <= token <= _stop(turn, last, start, start + tokens)
+        before = token < start and start <= _TURN_HEAD_TOKENS
+        return SYSTEM if inside or before else TOOLS
+
+    def _ends(self, text: str) -> tuple[str, str, int]:
+        """The first and the last tokens of a text but for the outermost, and how many there are, roughly if many.
+
+        To make all of a long text into tokens would keep everybody waiting.
+        """
+        if len(text) <= 2 * _END_LETTERS:
+            ids = self.encode(text)
+            whole = _searchable(ids[1:-1] or ids)
+            return whole, whole, len(whole)
+        first, last = self.encode(text[:_END_LETTERS]), self.encode(text[-_END_LETTERS:])
+        # Near a cut the tokens are not those of the prompt. In the half that is away from it they are.
+        return (
+            _searchable(first[1 : len(first) // 2][:_END_TOKENS]),
+            _searchable(last[len(last) // 2 : -1][-_END_TOKENS:]),
+            len(text) * (len(first) + len(last)) // (2 * _END_LETTERS),
+        )
+
+
+def _stop(turn: str, last: str, start: int, expected: int) -> int:
+    """Where the text that begins at `start` ends: a text may say its last words twice, and tools may say them too."""
+    before = turn.rfind(last, start, expected)
+    after = turn.find(last, max(start, expected - len(last) + 1))
+    ends = [place + len(last) for place in (before, after) if place >= 0]
+    return min(ends, key=lambda end: abs(end - expected), default=len(turn))
+
+
+def _searchable(token_ids: Sequence[TokenId]) -> str:
+    """A letter for each token: a search in text takes linear time, and finds nothing between two tokens."""
+    return array("I", token_ids).tobytes().decode(_LETTERS, "surrogatepass")

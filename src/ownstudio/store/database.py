@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, event, inspect, text
+from sqlalchemy import Connection, event, func, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -20,6 +20,9 @@ from ownstudio.store.directory import DataDirectory, StoreError, create_private
 from ownstudio.store.schema import SCHEMA_VERSION
 
 BUSY_TIMEOUT_S = 5.0
+# Longer a PostgreSQL that says nothing keeps nobody waiting. A step to today's schema takes as long as it takes.
+CONNECT_S_MAX = 5.0
+COMMAND_S_MAX = 10.0
 POOL_SIZE = 4
 WAL_TRIES = 40
 WAL_RETRY_S = 0.05
@@ -27,6 +30,8 @@ CONFLICT_TRIES = 20
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _READ_ONLY = "ownstudio_read_only"
+# What those that would migrate one PostgreSQL database agree on; nothing else has this number.
+_MIGRATION_LOCK = 0x6F776E73
 
 T = TypeVar("T")
 
@@ -44,10 +49,11 @@ class Database:
     @classmethod
     async def open(cls, url: str) -> Self:
         """Connect and migrate. `url` is an SQLAlchemy URL with or without a driver. Raises StoreError."""
-        address = _address(url)
-        database = cls(_engine(address))
+        address = read_address(url)
+        database = cls(_engine(address, COMMAND_S_MAX))
         try:
-            await database._migrate()
+            if await database._schema_version() != SCHEMA_VERSION:
+                await cls._migrate(address)
         except BaseException:
             await database.close()
             raise
@@ -56,10 +62,9 @@ class Database:
     @classmethod
     async def version(cls, url: str) -> str | None:
         """The schema's version as a database has it, which stays as it is; None for an empty one. Raises StoreError."""
-        database = cls(_engine(_address(url)))
+        database = cls(_engine(read_address(url), COMMAND_S_MAX))
         try:
-            async with database.snapshot() as connection:
-                return await connection.run_sync(_version)
+            return await database._schema_version()
         finally:
             await database.close()
 
@@ -81,15 +86,24 @@ class Database:
     async def close(self) -> None:
         await self._engine.dispose()
 
-    async def _migrate(self) -> None:
+    async def _schema_version(self) -> str | None:
         async with self.snapshot() as connection:
-            if await connection.run_sync(_version) == SCHEMA_VERSION:
-                return
+            return await connection.run_sync(_version)
+
+    @classmethod
+    async def _migrate(cls, address: URL) -> None:
         # Alembic costs a tenth of a second to import and more to run: only a database that needs it pays.
         from ownstudio.store.migrations import upgrade  # noqa: PLC0415
 
-        async with self.transaction() as connection:
-            await connection.run_sync(upgrade)
+        database = cls(_engine(address, command_s_max=None))
+        try:
+            async with database.transaction() as connection:
+                if connection.dialect.name == "postgresql":
+                    # On SQLite whoever writes is alone; here two that start at once would take the same steps.
+                    await connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+                await connection.run_sync(upgrade)
+        finally:
+            await database.close()
 
 
 async def retried(attempt: Callable[[], Awaitable[T]]) -> T:
@@ -123,10 +137,11 @@ def sqlite_url(path: Path) -> str:
     return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
-def _address(url: str) -> URL:
+def read_address(url: str) -> URL:
+    """What `Database.open` connects to. Raises StoreError for what cannot be."""
     try:
         address = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise StoreError(
             "database_url is not a database URL such as postgresql://user@host/name"
         ) from None
@@ -135,19 +150,23 @@ def _address(url: str) -> URL:
         raise StoreError(
             f"database_url begins with {backend}: the databases known are {', '.join(_DRIVERS)}"
         )
+    if backend == "sqlite" and (not address.database or address.database == ":memory:"):
+        raise StoreError("database_url names no file: a database in memory would forget every key")
     return address.set(drivername=_DRIVERS[backend])
 
 
-def _engine(address: URL) -> AsyncEngine:
+def _engine(address: URL, command_s_max: float | None) -> AsyncEngine:
+    """SQLite needs no `command_s_max`: it waits for nothing but its lock."""
     try:
         if address.get_backend_name() != "sqlite":
-            return create_async_engine(address, pool_size=POOL_SIZE, pool_pre_ping=True)
-        if not address.database or address.database == ":memory:":
-            raise StoreError(
-                "database_url names no file: a database in memory would forget every key"
+            return create_async_engine(
+                address,
+                pool_size=POOL_SIZE,
+                pool_pre_ping=True,
+                connect_args={"timeout": CONNECT_S_MAX, "command_timeout": command_s_max},
             )
         # SQLite gives its -wal and -shm files the mode of the database file.
-        create_private(Path(address.database))
+        create_private(Path(address.database or ""))
         engine = create_async_engine(
             address,
             pool_size=POOL_SIZE,

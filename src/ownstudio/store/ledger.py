@@ -349,7 +349,8 @@ async def admissions_since(connection: AsyncConnection, since: int) -> list[Admi
             )
         )
         .where(held.c.kind == "hold", held.c.at >= since)
-        .order_by(held.c.seq)
+        # Not by their numbers alone: SQLite would read the whole ledger in their order.
+        .order_by(held.c.at, held.c.seq)
     )
     return [Admission(*tuple(row)) for row in result]
 

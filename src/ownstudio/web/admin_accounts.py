@@ -89,6 +89,7 @@ class AccountPages:
     async def create_account(self, call: AdminCall) -> Answer:
         form = await call.body(NewAccountForm)
         rules = form.rules.rules()
+        check_given_id("account", form.id, "id")
         async with call.change("account.create", form.id):
             account = await self._directory.create_account(
                 form.id,
@@ -130,6 +131,7 @@ class AccountPages:
     async def create_workspace(self, call: AdminCall) -> Answer:
         form = await call.body(NewWorkspaceForm)
         rules = form.rules.rules()
+        check_given_id("workspace", form.id, "id")
         check_given_id("account", form.account)
         async with call.change("workspace.create", form.id):
             workspace = await self._directory.create_workspace(

@@ -132,9 +132,9 @@ def told(param: str | None = None) -> Iterator[None]:
         raise refused(str(error), param) from None
 
 
-def check_given_id(word: str, value: str) -> None:
-    """Raises StudioError INVALID_PARAMETER for what cannot be the id of a `word`."""
-    with told(word):
+def check_given_id(word: str, value: str, param: str | None = None) -> None:
+    """Raises StudioError INVALID_PARAMETER for what cannot be the id of a `word`, by default the name of its field."""
+    with told(param or word):
         check_id(word, value)
 
 

@@ -22,7 +22,7 @@ from ownstudio.billing.statements import SUMS, Line, statement
 from ownstudio.catalog import PriceTier, Region
 from ownstudio.core.money import parse_amount, plain_amount
 from ownstudio.store.database import Database
-from ownstudio.store.ledger import entries_of
+from ownstudio.store.ledger import DAY_S, entries_of
 from ownstudio.web.admin_call import (
     AdminCall,
     Answer,
@@ -106,7 +106,8 @@ class PricesQuery(PageQuery, frozen=True, forbid_unknown_fields=True):
 class UsageQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """`by` is what to tell apart, with commas between. `after` is how many lines were seen.
 
-    `from` and `to` are Unix seconds or days (UTC) such as 2026-11-23; by default this month until now.
+    `from` and `to` are Unix seconds or days (UTC) such as 2026-11-23, the last of them all of it; by default this month
+    until now.
     """
 
     by: _Name = ""
@@ -212,7 +213,7 @@ class MoneyPages:
         now = int(self._now())
         month = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-01")
         since = _time("from", asked.since or month)
-        until = _time("to", asked.until or str(now + 1))
+        until = _time("to", asked.until or str(now + 1), whole_day=True)
         filters = asked.filters()
         with told("by"):
             names = [name for name in asked.by.split(",") if name]
@@ -257,11 +258,15 @@ def _show_line(line: Line) -> dict[str, object]:
     }
 
 
-def _time(name: str, text: str) -> int:
-    """Unix seconds of what a query gives. Raises StudioError."""
+def _time(name: str, text: str, *, whole_day: bool = False) -> int:
+    """Unix seconds of what a query gives; a day is its first second or, `whole_day`, that after its last.
+
+    Raises StudioError.
+    """
     if re.fullmatch("[0-9]{1,12}", text):
         return int(text)
     with told(name):
         if not re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
             raise ValueError(f"{text!r} is neither Unix seconds nor a day such as 2026-11-23")
-        return int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp())
+        start = int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp())
+    return start + DAY_S if whole_day else start
