@@ -46,6 +46,16 @@ def render(source: str, **variables: object) -> str:
         ("{% generation %}kept{% endgeneration %}", "kept"),
         ("a\n  {% if true %}\nb\n  {% endif %}\nc", "a\nb\nc"),
         ("{{ '<b>' | safe + '<' }}{{ args | items | list }}", "<b><[('k', 'v')]"),
+        ("{{ 'Be' in messages[0].content }}{{ 'role' in messages[0] }}{{ 'x' not in nothing }}", "TrueTrueTrue"),
+        ("{{ 1 in [1, 2] | reverse }}{{ 2 in args.values() }}{{ 0 < 1 < args | length }}", "TrueFalseFalse"),
+        ("{{ messages[1:] == messages[:2] }}{{ messages[0] != messages[-1] }}{{ messages[1:][0] is eq messages[1] }}",
+         "FalseTrueTrue"),
+        ("{{ messages | selectattr('role', 'in', ['user']) | list | length }}{{ none | select | list }}", "1[]"),
+        ("{{ [3, 1] | sort }}{{ [1, 1] | unique | list }}{{ {'b': 1, 'a': 2} | dictsort }}",
+         "[1, 3][1][('a', 2), ('b', 1)]"),
+        ("{{ 'ff' | int(0, 16) }}{{ 'x' | int(7) }}{{ 4 is divisibleby 2 }}{{ 3 is even }}", "2557TrueFalse"),
+        ("{{ 'a-b-c'.rpartition('-') }}{{ 'a-b-c'.rsplit('-', 1) }}{{ '--a-' | trim('-') }}{{ [1] | upper }}",
+         "('a-b', '-', 'c')['a-b', 'c']a[1]"),
         ("{{ messages[0].missing }}{{ messages[0].missing is defined }}", "False"),
     ],
 )  # fmt: skip
@@ -132,6 +142,20 @@ LONG = "x" * 9999
 MACRO = "{% macro m() %}" + LONG + "{% endmacro %}"
 CALLED = "{% macro m() %}{{ caller() }}{% endmacro %}"
 MANY = "{% for i in range(100000) %}"
+NUMBERS = "{% set a = [-1] * 200000 %}"
+# Lists of one list many times over: small to hold, long to compare. `z` differs from those in its last item.
+SHARED = (
+    "{% set x = range(50000) | list %}{% set y = range(50000) | list %}"
+    "{% set z = range(49999) | list + ['z'] %}"
+    "{% set a = range(2000) | map(attribute='_', default=x) | list %}"
+    "{% set b = range(2000) | map(attribute='_', default=y) | list %}"
+)
+
+
+def each_kept(expression: str, times: int) -> str:
+    return "".join(f"{{% set kept{i} = {expression} %}}" for i in range(times))
+
+
 GREEDY = {
     "loops": MANY * 3 + "{% endfor %}" * 3,
     "fixed text in loops": MANY + "x" * 10_000 + "{% endfor %}",
@@ -162,6 +186,38 @@ GREEDY = {
     "slow filters": MANY + "{% set c = range(100000) | list | sort %}{% endfor %}",
     "slow searches": "{% set b = 'ab' * 500000 %}" + MANY + "{% set c = 'ba' * 1000 + 'c' in b %}{% endfor %}",
     "one range": "{{ range(10000000000) | list }}",
+    "searches in a list": "{% set a = [-1] * 6000 %}{{ range(100000) | select('in', a) | list | length }}",
+    "searches one by one": NUMBERS + "{% set c = 1 in a %}" * 200,
+    "searches for what is not there": NUMBERS + "{% set c = 1 not in a %}" * 200,
+    "searches in a range": "{% set a = range(100000) %}" + "{% set c = 'a' in a %}" * 400,
+    "searches in shared lists": SHARED + "{{ z in a }}",
+    "searches in a reversed list": SHARED + "{{ z in a | reverse }}",
+    "comparisons": NUMBERS + "{% set b = [-1] * 200000 %}" + "{% set c = a == b %}" * 200,
+    "comparisons by a test": NUMBERS + "{% set b = [-1] * 200000 %}" + "{% set c = a is eq b %}" * 200,
+    "a comparison of shared lists": SHARED + "{{ a == b }}",
+    "a loop that compares": SHARED + "{% for i in 'ab' %}{{ loop.changed(a if loop.first else b) }}{% endfor %}",
+    "counting": SHARED + "{{ a.count(z) }}",
+    "sorting": SHARED + "{{ range(20000) | map(attribute='_', default=x) | list | sort | length }}",
+    "selected items": NUMBERS + "{% set c = a | select('none') | list %}" * 14,
+    "rejected items": NUMBERS + "{% set c = a | reject('integer') | list %}" * 14,
+    "items selected by attribute": NUMBERS + "{% set c = a | selectattr('_') | list %}" * 14,
+    "items rejected by attribute": NUMBERS + "{% set c = a | rejectattr('_', 'undefined') | list %}" * 14,
+    "items that are not unique": NUMBERS + "{% set c = a | unique | list %}" * 14,
+    "a long path": "{% set p = '_.' * 1000000 %}{{ range(3) | map(attribute=p, default={}) | list | length }}",
+    "slices": "{% set a = 'x' * 1000000 %}" + each_kept("a[1:]", 150),
+    "slices of lists": NUMBERS + each_kept("a[1:]", 200),
+    "partition": "{% set a = 'xy' * 1000000 %}" + each_kept("a.partition('y')", 150),
+    "rpartition": "{% set a = 'xy' * 1000000 %}" + each_kept("a.rpartition('y')", 150),
+    "lists of new numbers": each_kept("range(100000) | list", 60),
+    "numbers in base 16": "{{ ('f' * 600000) | int(0, 16) is divisibleby(('f' * 300000) | int(0, 16)) }}",
+    "signs of big numbers": "{% set a = ('f' * 600000) | int(base=16) %}" + each_kept("-a", 100),
+    "a format in a test": "{{ '%99999999d' is odd }}{{ '%99999999d' is divisibleby 3 }}",
+    "lists as texts": SHARED + "{{ (a | upper) | length }}",
+    "lists as texts in a test": SHARED + "{{ a is lower }}",
+    "searches from the end": "{{ ('x' * 1000000).rfind('xy' + 'x' * 500000) }}",
+    "splits from the end": "{{ ('x' * 1000000).rsplit(sep='xy' + 'x' * 500000) | length }}",
+    "many characters to strip": "{{ ('x' * 500000).strip('y' * 500000 + 'x') }}",
+    "many characters to trim": "{{ ('x' * 500000) | trim('y' * 500000 + 'x') }}",
     "constants": "{{ 'x' | indent(1000000000) }}{{ 'x' | replace('x', 'y' * 1000000000) }}",
 }  # fmt: skip
 
@@ -174,6 +230,19 @@ def test_no_template_runs_away(source: str) -> None:
     assert not caught.value.refused
     # The deadline, one operation that was under way, and the other work of a busy machine.
     assert time.perf_counter() - started < 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("slices", "slices of lists", "partition", "rpartition", "lists of new numbers"),
+        *("numbers in base 16", "signs of big numbers", "searches from the end"),
+        *("splits from the end", "many characters to strip", "many characters to trim"),
+    ],
+)
+def test_it_is_not_the_clock_alone_that_stops_it(name: str) -> None:
+    with pytest.raises(TemplateError, match="too much time or memory"):
+        ChatTemplate(GREEDY[name], seconds_max=1000).render({})
 
 
 def test_a_budget_is_for_one_render() -> None:

@@ -10,6 +10,7 @@ from jinja2 import TemplateSyntaxError, nodes
 from jinja2.visitor import NodeTransformer
 
 ROUNDS, PAY_FIXED, CONCATENATED, MEASURED = "~rounds", "~pay_fixed", "~concatenated", "~measured"
+COMPARED, SEARCHED, SLICED = "~compared", "~searched", "~sliced"
 
 
 def with_meters(tree: nodes.Template) -> nodes.Template:
@@ -39,7 +40,31 @@ class _Meters(NodeTransformer):
                 return _filter(nodes.List(node.nodes, lineno=node.lineno), CONCATENATED)
             case nodes.List() | nodes.Dict() | nodes.Tuple(ctx="load"):
                 return _filter(node, MEASURED)
+            case nodes.Getitem(arg=nodes.Slice()):
+                return _filter(node, SLICED)
+            case nodes.Compare():
+                _meter_comparison(node)
         return node
+
+
+def _meter_comparison(node: nodes.Compare) -> None:
+    """No comparison is longer than the shorter of its sides, and what is written in the template is short."""
+    left = node.expr
+    for operand in node.ops:
+        right = operand.expr
+        if not _is_written_out(right):
+            if operand.op in ("in", "notin"):
+                operand.expr = _filter(right, SEARCHED)
+            elif not _is_written_out(left):
+                operand.expr = _filter(right, COMPARED)
+        left = right
+
+
+def _is_written_out(node: nodes.Expr) -> bool:
+    """Whether `node` is short, or has paid for all that is in it."""
+    return isinstance(node, nodes.Const) or (
+        isinstance(node, nodes.Filter) and node.name == MEASURED
+    )
 
 
 def _filter(node: nodes.Expr, name: str, *arguments: int) -> nodes.Filter:
