@@ -53,7 +53,7 @@ class Database:
         database = cls(_engine(address, COMMAND_S_MAX))
         try:
             if await database._schema_version() != SCHEMA_VERSION:
-                await cls._migrate(address)
+                await database._migrate(address)
         except BaseException:
             await database.close()
             raise
@@ -90,20 +90,23 @@ class Database:
         async with self.snapshot() as connection:
             return await connection.run_sync(_version)
 
-    @classmethod
-    async def _migrate(cls, address: URL) -> None:
+    async def _migrate(self, address: URL) -> None:
         # Alembic costs a tenth of a second to import and more to run: only a database that needs it pays.
         from ownstudio.store.migrations import upgrade  # noqa: PLC0415
 
-        database = cls(_engine(address, command_s_max=None))
+        if address.get_backend_name() == "sqlite":
+            # Never through a second engine: whoever opens and closes the file beside SQLite takes its locks away.
+            async with self.transaction() as connection:
+                await connection.run_sync(upgrade)
+            return
+        unhurried = Database(_engine(address, command_s_max=None))
         try:
-            async with database.transaction() as connection:
-                if connection.dialect.name == "postgresql":
-                    # On SQLite whoever writes is alone; here two that start at once would take the same steps.
-                    await connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            async with unhurried.transaction() as connection:
+                # On SQLite whoever writes is alone; here two that start at once would take the same steps.
+                await connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
                 await connection.run_sync(upgrade)
         finally:
-            await database.close()
+            await unhurried.close()
 
 
 async def retried(attempt: Callable[[], Awaitable[T]]) -> T:
