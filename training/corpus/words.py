@@ -196,14 +196,18 @@ def varied(source: Source, pool: Pool, share: float = FRESH_SHARE) -> str:
     return source.pick(pool)
 
 
+def name(source: Source, pool: Pool) -> str:
+    """A proper name; the words of the pool are written as they are."""
+    drawn = varied(source, pool)
+    return drawn if drawn in source.side(pool) else drawn.capitalize()
+
+
 def place(source: Source) -> str:
-    name = varied(source, CITIES)
-    return name if name in CITIES.training or source.held_out else name.capitalize()
+    return name(source, CITIES)
 
 
 def person(source: Source) -> str:
-    name = varied(source, PEOPLE)
-    return name if name in PEOPLE.training or source.held_out else name.capitalize()
+    return name(source, PEOPLE)
 
 
 @lru_cache(maxsize=100_000)

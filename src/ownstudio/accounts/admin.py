@@ -69,12 +69,12 @@ class AdminTokens:
         self._database = database
         self._now = now
         self._held: dict[str, table.TokenRow] = {}
-        self._look = SharedLook(self._take_in, monotonic)
+        self._look = SharedLook(self._take_in, monotonic, "The admin token could not be checked.")
 
     async def authenticate(self, secret: str) -> str:
         """The id of the token. Raises StudioError INVALID_API_KEY, STORE_UNAVAILABLE."""
         for age_max_s in (FRESH_S, EAGER_S):
-            await self._be_fresh(age_max_s)
+            await self._look.look(age_max_s)
             found = self._find(secret)
             if found is not None:
                 return found.id
@@ -113,16 +113,6 @@ class AdminTokens:
         async with self._database.snapshot() as connection:
             rows = await table.all_tokens(connection)
         return [TokenInfo(row.id, row.created_at, row.revoked_at) for row in rows]
-
-    async def _be_fresh(self, age_max_s: float) -> None:
-        try:
-            await self._look.look(age_max_s)
-        except StoreError as error:
-            raise StudioError(
-                ErrorKind.STORE_UNAVAILABLE,
-                "The admin token could not be checked.",
-                detail=str(error),
-            ) from error
 
     async def _take_in(self) -> None:
         async with self._database.snapshot() as connection:

@@ -96,7 +96,12 @@ class Keyring:
         self._database = database
         self._now = now
         self._holders = Holders()
-        self._look = SharedLook(self._take_in, monotonic)
+        self._look = SharedLook(
+            self._take_in,
+            monotonic,
+            "The API key could not be checked, please try again later.",
+            retry_after=1,
+        )
         self._used_at: dict[str, int] = {}
         self._noting: set[asyncio.Task[None]] = set()
 
@@ -117,10 +122,10 @@ class Keyring:
 
     async def authenticate(self, secret: str) -> Principal:
         """The holder of a key. Raises StudioError INVALID_API_KEY, STORE_UNAVAILABLE."""
-        await self._be_fresh(FRESH_S)
+        await self._look.look(FRESH_S)
         held = self._find(secret)
         if held is None or held.principal is None:
-            await self._be_fresh(EAGER_S)
+            await self._look.look(EAGER_S)
             held = self._find(secret)
         if held is not None and held.row.disabled_at is not None:
             raise StudioError(ErrorKind.BLOCKED_API_KEY, "API-key is blocked.")
@@ -277,17 +282,6 @@ class Keyring:
         async with self._database.snapshot() as connection:
             rows = await table.all_keys(connection)
         return [_info(row) for row in rows]
-
-    async def _be_fresh(self, age_max_s: float) -> None:
-        try:
-            await self._look.look(age_max_s)
-        except StoreError as error:
-            raise StudioError(
-                ErrorKind.STORE_UNAVAILABLE,
-                "The API key could not be checked, please try again later.",
-                detail=str(error),
-                retry_after=1,
-            ) from error
 
     async def _take_in(self) -> None:
         for row in await self._holders.take_in(self._database):

@@ -169,7 +169,8 @@ def _engine(address: URL, command_s_max: float | None) -> AsyncEngine:
                 connect_args={"timeout": CONNECT_S_MAX, "command_timeout": command_s_max},
             )
         # SQLite gives its -wal and -shm files the mode of the database file.
-        create_private(Path(address.database or ""))
+        assert address.database is not None  # `read_address` lets none without pass
+        create_private(Path(address.database))
         engine = create_async_engine(
             address,
             pool_size=POOL_SIZE,
