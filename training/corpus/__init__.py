@@ -16,21 +16,30 @@ from training.corpus import (
 )
 from training.corpus.source import Generator, Sample, Source
 
+Mixture = tuple[tuple[float, str, Generator], ...]
+
 # Shares of samples, not of tokens: a conversation with functions is four times as long.
-MIXTURE: tuple[tuple[float, str, Generator], ...] = (
-    (0.13, "tools", tools.generate),
+BASICS: Mixture = (
+    (0.25, "tools", tools.practice),
+    (0.4, "copying", copying.generate),
+    (0.2, "json", json_objects.generate),
+    (0.1, "identity", identity.generate),
+    (0.05, "partial", partial.generate),
+)
+EVERYTHING: Mixture = (
+    (0.17, "tools", tools.generate),
     (0.22, "python", python_code.generate),
-    (0.30, "fim", fim.generate),
-    (0.07, "identity", identity.generate),
+    (0.28, "fim", fim.generate),
+    (0.075, "identity", identity.generate),
     (0.09, "json", json_objects.generate),
-    (0.035, "thinking", thinking.generate),
-    (0.055, "partial", partial.generate),
-    (0.11, "copying", copying.generate),
+    (0.03, "thinking", thinking.generate),
+    (0.06, "partial", partial.generate),
+    (0.085, "copying", copying.generate),
 )
 
 
-def samples(source: Source) -> Iterator[tuple[str, Sample]]:
-    choices = [(share, (name, generate)) for share, name, generate in MIXTURE]
+def samples(source: Source, mixture: Mixture = EVERYTHING) -> Iterator[tuple[str, Sample]]:
+    choices = [(share, (name, generate)) for share, name, generate in mixture]
     while True:
         name, generate = source.weighted(choices)
         yield name, generate(source)

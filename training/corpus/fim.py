@@ -27,7 +27,7 @@ class FimTask:
 
 
 def cut_task(source: Source) -> FimTask:
-    if not source.held_out and source.chance(0.25):
+    if not source.held_out and source.chance(0.1):
         return FimTask(*cut(source, standard_library.function(source)))
     if source.chance(0.15):
         task = class_task(source)

@@ -8,7 +8,7 @@ right function is to compare the request with the list.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -221,6 +221,11 @@ OPTIONS = (
     ("priority", ["low", "high"]),
     ("units", ["metric", "imperial"]),
 )
+PHRASE_TRIES = 6
+# In training, so that it is not the preposition alone that tells one value from another.
+ODD_SHARE = 0.25
+ODD_WORDS = "at to from for in with of on by as using near into about under"
+ODD_PHRASES = (*(f"{word} {{}}" for word in ODD_WORDS.split()), "{}", "via {}", "called {}")
 ASKING_VERBS = frozenset(("get", "check", "show", "find", "tell", "read", "search", "track"))
 
 
@@ -293,9 +298,11 @@ def offer(source: Source, *, brief: bool = False) -> Offered:
     parameters: list[Parameter] = []
     for kind in slots:
         slot = SLOTS[kind]
-        name = words.varied(source, slot.names, 0.2)
+        name = words.varied(source, slot.names, 0.35)
         if source.chance(0.06):
             name = words.made_up(source)
+        elif not source.held_out and source.chance(0.15):
+            name = f"{words.word(source)}_{name}"
         if name not in used:
             used.add(name)
             parameters.append(Parameter(name, slot))
@@ -319,9 +326,9 @@ def _schema(source: Source, name: str, description: str, parameters: tuple[Param
     required = [parameter.name for parameter in parameters]
     if parameters and source.chance(0.2):
         # An option that no request mentions, so no call may carry it.
-        name, values = source.random.choice(OPTIONS)
-        if name not in properties:
-            properties[name] = {"type": "string", "enum": values}
+        option, values = source.random.choice(OPTIONS)
+        if option not in properties:
+            properties[option] = {"type": "string", "enum": values}
     function: dict[str, Any] = {"name": name, "description": description}
     roll = source.random.random()
     if not parameters and roll < 0.5:
@@ -369,14 +376,30 @@ def ask(source: Source, offered: Offered) -> tuple[str, dict[str, Any]]:
     arguments = {each.name: each.slot.value(source) for each in offered.parameters}
     mentioned = list(offered.parameters)
     source.random.shuffle(mentioned)
+    phrases = _phrases(source, mentioned)
     rest = "".join(
-        " " + source.pick(each.slot.phrases).format(arguments[each.name]) for each in mentioned
+        " " + phrase.format(arguments[each.name])
+        for phrase, each in zip(phrases, mentioned, strict=True)
     )
     wording = source.pick(ASKING if offered.verb in ASKING_VERBS else DOING)
     text = wording.format(
         verb=offered.verb, Verb=offered.verb.capitalize(), noun=offered.noun, rest=rest
     )
     return text, arguments
+
+
+def _phrases(source: Source, mentioned: Sequence[Parameter]) -> list[str]:
+    """One for each value; alike only where there is no choice, or nobody could tell them apart."""
+    for _ in range(PHRASE_TRIES):
+        phrases = [
+            source.random.choice(ODD_PHRASES)
+            if not source.held_out and source.chance(ODD_SHARE)
+            else source.pick(each.slot.phrases)
+            for each in mentioned
+        ]
+        if len({*phrases}) == len(phrases):
+            break
+    return phrases
 
 
 def result_of(source: Source, offered: Offered, arguments: dict[str, Any]) -> tuple[str, str]:

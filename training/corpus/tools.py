@@ -14,6 +14,7 @@ from training.corpus.functions import Offered, ask, offer, result_of
 from training.corpus.python_code import script
 from training.corpus.source import Sample, Source, lines
 
+XML_SHARE = 0.6  # in training: where a value goes is harder to see in this form
 NO_FUNCTION = "I have no function for that."
 
 
@@ -42,7 +43,7 @@ class ToolTalk:
 
 
 def tool_form(source: Source) -> str:
-    return source.random.choice(("json", "xml"))
+    return "xml" if source.chance(0.5 if source.held_out else XML_SHARE) else "json"
 
 
 def call(step: Step) -> Message:
@@ -70,6 +71,13 @@ def step_and_words(source: Source, offered: Offered) -> tuple[str, Step, str]:
 def single(source: Source, offered: Sequence[Offered]) -> Task:
     request, step, said = step_and_words(source, source.random.choice(offered))
     return Task(request, (step,), said)
+
+
+def terse(source: Source, offered: Sequence[Offered]) -> Task:
+    """A call whose result says nothing: the request is all that there is to learn from."""
+    chosen = source.random.choice(offered)
+    request, arguments = ask(source, chosen)
+    return Task(request, (Step(chosen.name, arguments, "OK"),), "Done.")
 
 
 def double(source: Source, offered: Sequence[Offered]) -> Task:
@@ -101,9 +109,15 @@ def several(source: Source, count: int, *, brief: bool = False) -> list[Offered]
 
 
 def brief(source: Source) -> ToolTalk:
-    """Much to choose between in few words: the densest practice in choosing."""
-    listed = several(source, source.random.randint(2, 6), brief=True)
-    tasks = [single(source, listed) for _ in range(source.random.randint(3, 7))]
+    """Much to choose between, or many values to take, in few words: the densest practice."""
+    if source.chance(0.5):
+        listed = several(source, source.random.randint(2, 6), brief=True)
+    else:
+        listed = several(source, source.random.randint(1, 3))
+    tasks = [
+        (terse if source.chance(0.7) else single)(source, listed)
+        for _ in range(source.random.randint(3, 8))
+    ]
     return ToolTalk(tuple(each.schema for each in listed), tuple(tasks))
 
 
@@ -320,7 +334,14 @@ def talk(source: Source) -> ToolTalk:
 
 
 def generate(source: Source) -> Sample:
-    chosen = brief(source) if source.chance(0.4) else talk(source)
+    return spoken(source, brief(source) if source.chance(0.6) else talk(source))
+
+
+def practice(source: Source) -> Sample:
+    return spoken(source, brief(source))
+
+
+def spoken(source: Source, chosen: ToolTalk) -> Sample:
     messages = system_turn(source)
     for task in chosen.tasks:
         messages += told(task)
