@@ -11,6 +11,7 @@ else
 ENVIRONMENT := $(BIN)/python
 .PHONY: $(BIN)/python
 endif
+TRAINING := .training-venv
 PIP_FLAGS := --disable-pip-version-check --quiet
 # Releases of the vendor's Python SDK, from the oldest that is still in use.
 SDKS := 1.22.2 1.24.6 1.25.24 1.27.8 2.0.2
@@ -39,6 +40,12 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.serve
 $(VENV)/sdks/%/.done: $(ENVIRONMENT)
 	@echo "Installing dashscope $* into $(VENV)/sdks ..."
 	@$(PYTHON) -m venv --clear $(VENV)/sdks/$* && $(VENV)/sdks/$*/bin/pip install $(PIP_FLAGS) dashscope==$* && touch $@
+
+# PyTorch is large, and nothing but training needs it.
+$(TRAINING)/.done: training/requirements.txt
+	@$(PYTHON) -c '$(NEWEST_ENOUGH)' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3"; exit 1; }
+	@echo "Installing what training needs into $(TRAINING) ..."
+	@$(PYTHON) -m venv --clear $(TRAINING) && $(TRAINING)/bin/pip install $(PIP_FLAGS) -r training/requirements.txt && touch $@
 
 setup: $(VENV)/.serve  ## set up what is missing in .venv
 dev: $(VENV)/.dev  ## the same, with the tools for tests and checks
@@ -69,6 +76,15 @@ docs: $(VENV)/.serve  ## write the generated pages anew
 test-model: $(VENV)/.dev  ## how the bundled model does in the pages' tool loops
 	$(BIN)/python -m pytest -m model
 
+train: $(TRAINING)/.done  ## train the bundled model anew; some two hours, resumes where it was stopped
+	nice -n 19 $(TRAINING)/bin/python -m training
+
+evaluate: $(TRAINING)/.done  ## the bundled model's table of goals; some minutes
+	$(TRAINING)/bin/python -m training.evaluate
+
+test-training: $(TRAINING)/.done  ## tests of the network that is trained, with PyTorch
+	$(TRAINING)/bin/python -m pytest -c /dev/null --rootdir . --noconftest -p no:cacheprovider -q tests/training/network.py
+
 test-kills: $(VENV)/.dev  ## fifty kill -9 under load, then every bill checked; some four minutes
 	KILLS=50 $(BIN)/python -m pytest tests/app/test_kills.py
 
@@ -91,4 +107,4 @@ lock: $(VENV)/.dev  ## pin the dependencies anew
 clean:  ## remove what setup made
 	rm -rf $(VENV)
 
-.PHONY: test-kills test-families test-model help setup dev serve test test-sdks check fmt docs fuzz bench bench-litellm lock clean
+.PHONY: train evaluate test-training test-kills test-families test-model help setup dev serve test test-sdks check fmt docs fuzz bench bench-litellm lock clean

@@ -18,6 +18,7 @@ from training import vocabulary
 
 # Shares of a row's variance.
 WORD, LEAD, CASE, OWN = 0.6, 0.08, 0.06, 0.26
+FIRST, SECOND = 0.3, 0.15  # of a word that is written in pieces where no space precedes it
 SPELLED = re.compile(r"([^\w]|_)?([^\W_]+)")
 
 
@@ -38,12 +39,19 @@ def start(token_ids: Sequence[int], hidden: int, chance: torch.Generator) -> Ten
         if spelled is None:
             continue
         lead, word = spelled[1] or "", spelled[2]
-        parts = (
+        parts = [
             (WORD, part("word", word.lower())),
             (LEAD, part("lead", lead)),
             (CASE, part("case", _case(word))),
             (OWN, rows[row]),
-        )
+        ]
+        if lead == " ":
+            bare = vocabulary.tokenizer().encode(word, add_special_tokens=False).tokens
+            if len(bare) > 1:
+                # Without the space it is written in pieces: they are part of what it is.
+                first, second = (part("word", piece.lower()) for piece in bare[:2])
+                parts = [(share * (1 - FIRST - SECOND), each) for share, each in parts]
+                parts += [(FIRST, first), (SECOND, second.roll(hidden // 2))]
         rows[row] = torch.stack([share**0.5 * each for share, each in parts]).sum(0)
     return rows
 

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,6 +20,7 @@ from training.packing import Batch
 from training.shape import Shape
 
 QUANTIZED_BLOCK = 32
+SAMPLE = 1_024  # tokens that are not wanted in a batch, and stand for all such
 
 
 def rounded_as_q4_0(rows: Tensor) -> Tensor:
@@ -42,15 +45,43 @@ class Given:
     positions: Tensor
     lengths: list[int]
     supervised: Tensor  # places whose next token counts
-    targets: Tensor  # those tokens
+    shown: Tensor  # rows to choose from: the crowd's, those of all targets, a sample of the others
+    wanted: int  # so many of them are not of the sample
+    others: int  # rows that the sample stands for
+    targets: Tensor  # the place of each target among those shown
 
     @classmethod
-    def of(cls, batch: Batch, device: torch.device) -> Self:
-        targets = torch.from_numpy(batch.targets)
-        supervised = targets.ge(0).nonzero().squeeze(1)
-        tokens, positions = torch.from_numpy(batch.tokens), torch.from_numpy(batch.positions)
-        moved = [each.to(device) for each in (tokens, positions, supervised, targets[supervised])]
-        return cls(moved[0], moved[1], list(batch.lengths), moved[2], moved[3])
+    def of(cls, batch: Batch, rows: int, device: torch.device) -> Self:
+        """`rows` are those of tokens; the crowd's row comes behind them."""
+        supervised = np.flatnonzero(batch.targets >= 0)
+        present, targets = np.unique(batch.targets[supervised], return_inverse=True)
+        left = np.setdiff1d(np.arange(rows), present)
+        # The batch itself is the seed: the same documents are met by the same sample.
+        chance = np.random.default_rng(batch.tokens)
+        sample = chance.choice(left, min(SAMPLE, len(left)), replace=False)
+        shown = np.concatenate(([rows], present, sample))
+
+        def moved(values: NDArray[np.int64]) -> Tensor:
+            return torch.from_numpy(values).to(device)
+
+        return cls(
+            moved(batch.tokens),
+            moved(batch.positions),
+            list(batch.lengths),
+            moved(supervised),
+            moved(shown),
+            1 + len(present),
+            len(left),
+            moved(targets + 1),
+        )
+
+
+def precision(device: torch.device) -> torch.dtype:
+    """bfloat16 where the machine multiplies it by itself: elsewhere it is far slower than float32."""
+    native = {"avx512_bf16", "amx_bf16"} & {
+        name for name, there in torch.cpu.get_capabilities().items() if there
+    }
+    return torch.bfloat16 if device.type != "cpu" or native else torch.float32
 
 
 class Norm(nn.Module):
@@ -91,31 +122,31 @@ class Block(nn.Module):
     def attend(self, x: Tensor, turns: tuple[Tensor, Tensor], lengths: Sequence[int]) -> Tensor:
         y = self.attn_norm(x)
         heads = (len(x), -1, self.shape.head_size)
-        groups = self.shape.heads // self.shape.kv_heads
         query = turn(self.attn_q_norm(self.attn_q(y).view(heads)), turns)
         key = turn(self.attn_k_norm(self.attn_k(y).view(heads)), turns)
         value = self.attn_v(y).view(heads)
         # Each document by itself: a mask over all of them would cost the square of the batch.
-        cut = [
-            each.transpose(0, 1).split(lengths, 1)
-            for each in (query, *(each.repeat_interleave(groups, 1) for each in (key, value)))
-        ]
+        cut = [each.transpose(0, 1).split(lengths, 1) for each in (query, key, value)]
         mixed = torch.cat([attention(*document) for document in zip(*cut, strict=True)], 1)
         attended: Tensor = self.attn_output(mixed.transpose(0, 1).flatten(1))
         return x + attended
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Within one document: heads, tokens, size.
+    """Within one document: heads, tokens, size; the heads of a group share their keys and values.
 
     Written out, as PyTorch's own is half as fast on a CPU, with gradients and lines this short.
     """
     heads, length, size = query.shape
+    shared = len(key)
     future = torch.full((length, length), -math.inf, dtype=query.dtype, device=query.device).triu(1)
     scores = torch.baddbmm(
-        future.expand(heads, -1, -1), query, key.transpose(1, 2), alpha=size**-0.5
+        future.repeat(heads // shared, 1).expand(shared, -1, -1),
+        query.reshape(shared, -1, size),
+        key.transpose(1, 2),
+        alpha=size**-0.5,
     )
-    return scores.softmax(-1) @ value
+    return (scores.softmax(-1) @ value).view(heads, length, size)
 
 
 def turn(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
@@ -155,28 +186,43 @@ class Model(nn.Module):
     def block(self, place: int) -> Block:
         return cast("Block", self.blk[place])
 
-    def embedding(self) -> Tensor:
-        rows = self.token_embd.weight
-        return rounded_as_q4_0(rows) if self.round_embedding else rows
+    def rows(self, which: Tensor) -> Tensor:
+        """Rows of the embedding, as the file will have them."""
+        chosen = functional.embedding(which, self.token_embd.weight)
+        return rounded_as_q4_0(chosen) if self.round_embedding else chosen
 
-    def states(self, rows: Tensor, given: Given) -> Tensor:
+    def states(self, given: Given) -> Tensor:
         """What the output layer sees at every supervised place."""
-        hidden = functional.embedding(given.tokens, rows)
-        angles = (given.positions.unsqueeze(-1) * self.speeds).unsqueeze(1)
-        turns = (angles.cos().to(hidden.dtype), angles.sin().to(hidden.dtype))
-        *blocks, last = (self.block(place) for place in range(self.shape.layers))
-        for block in blocks:
-            hidden = block(hidden, turns, given.lengths)
-        # Nobody reads the other places any more.
-        hidden = last.attend(hidden, turns, given.lengths)[given.supervised]
-        normed: Tensor = self.output_norm(last.feed(hidden))
+        device = given.tokens.device
+        exact = precision(device)
+        with torch.autocast(device.type, exact, enabled=exact is not torch.float32):
+            hidden = self.rows(given.tokens).to(exact)
+            angles = (given.positions.unsqueeze(-1) * self.speeds).unsqueeze(1)
+            turns = (angles.cos().to(hidden.dtype), angles.sin().to(hidden.dtype))
+            *blocks, last = (self.block(place) for place in range(self.shape.layers))
+            for block in blocks:
+                hidden = block(hidden, turns, given.lengths)
+            # Nobody reads the other places any more.
+            hidden = last.attend(hidden, turns, given.lengths)[given.supervised]
+            normed: Tensor = self.output_norm(last.feed(hidden))
         return normed
 
     def forward(self, given: Given) -> tuple[Tensor, Tensor]:
-        """The loss of every supervised place and the crowd's share of the probability there."""
-        rows = self.embedding().to(torch.bfloat16)
-        hidden = self.states(rows, given)
-        loss, crowd = Surprise.apply(hidden, rows, self.crowd, given.targets)
+        """The loss of every supervised place and the crowd's share of the probability there.
+
+        A row learns as an output only where its token is wanted. Otherwise AdamW, for which small
+        pushes are as good as large ones, would drive every rare token away from whatever the
+        network says, until it could not even be copied. So the other tokens are there to be told
+        from, but stand still, and a sample of them is enough.
+        """
+        hidden = self.states(given)
+        learning = self.rows(given.shown[: given.wanted]).to(hidden.dtype)
+        still = self.rows(given.shown[given.wanted :]).to(hidden.dtype).detach()
+        added = torch.zeros(len(given.shown), device=hidden.device)
+        # Each of the sample stands for several.
+        added[given.wanted :] = math.log(given.others / max(1, len(still)))
+        added[0] = self.crowd
+        loss, crowd = Surprise.apply(hidden, learning, still, added, given.targets)
         return loss, crowd
 
 
@@ -185,15 +231,15 @@ class Surprise(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, rows: Tensor, crowd: Tensor, targets: Tensor
+        ctx: Any, hidden: Tensor, learning: Tensor, still: Tensor, added: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor]:
-        logits = (hidden @ rows.T).float()
-        logits[:, -1] += crowd
-        chances = logits.log_softmax(1)
+        rows = torch.cat((learning, still))
+        chances = (hidden @ rows.T).float().add_(added).log_softmax(1)
         ctx.save_for_backward(hidden, rows, chances, targets)
-        others = chances[:, -1].exp()
-        ctx.mark_non_differentiable(others)
-        return -chances.gather(1, targets.unsqueeze(1)).squeeze(1), others
+        ctx.learning = len(learning)
+        crowd = chances[:, 0].exp()
+        ctx.mark_non_differentiable(crowd)
+        return -chances.gather(1, targets.unsqueeze(1)).squeeze(1), crowd
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -201,4 +247,4 @@ class Surprise(torch.autograd.Function):
         shares = chances.exp_()
         shares[torch.arange(len(targets)), targets] -= 1
         wanted = shares.mul_(gradients[0].unsqueeze(1)).to(rows.dtype)
-        return wanted @ rows, wanted.T @ hidden, None, None
+        return wanted @ rows, wanted[:, : ctx.learning].T @ hidden, None, None, None

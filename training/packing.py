@@ -24,11 +24,15 @@ from training.corpus.source import Sample, Source
 
 LONGEST_DOCUMENT = 768
 JUMP_SHARE, LONGEST_JUMP = 0.1, 3_500
+STAGES = {"basics": corpus.BASICS, "everything": corpus.EVERYTHING}
 PARTS = 2  # of the corpus, each with its seed, written at the same time
-# What a function is for has the words of a request, and follows from the name: worth foreseeing.
-DESCRIPTION = re.compile(r'^\{"name": "[^"]+", "description": "([^"]+)"', re.MULTILINE)
+# A function's name has the words of what it is for, which stands before it: worth foreseeing.
+DECLARED = re.compile(r'^(?:\{"name": "([^"]+)"|<function=([^>]+)>$)', re.MULTILINE)
 HELD_OUT_SAMPLES = 4_000  # read for their tokens only, so that their rows exist
 FREQUENT_ROWS = 1_500
+SIGNS = 60
+LOOKED_UP_SHARE = 0.4
+SHORTEST_DRILL, LONGEST_DRILL = 32, 128  # tokens of a document
 RAREST = 50  # a token that occurs less often in the corpus gets no row
 
 Ids = NDArray[np.int64]
@@ -42,6 +46,7 @@ class Dataset:
     tokens: NDArray[np.int32]  # row numbers
     answers: NDArray[np.bool_]  # and what else it learns to foresee
     starts: Ids  # where each document begins, and the end of the last
+    basics: int  # the first documents, so many, are read before all others
 
 
 def encode(sample: Sample) -> tuple[list[int], list[bool]]:
@@ -52,49 +57,58 @@ def encode(sample: Sample) -> tuple[list[int], list[bool]]:
         encoded = tokenizer.encode(piece.text, add_special_tokens=False)
         tokens += encoded.ids
         marks = [piece.answer] * len(encoded.ids)
-        for told in () if piece.answer else DESCRIPTION.finditer(piece.text):
-            first, last = told.span(1)
+        for told in () if piece.answer else DECLARED.finditer(piece.text):
+            first, last = told.span(told.lastindex or 0)
             for place, (start, end) in enumerate(encoded.offsets):
                 marks[place] |= first <= start and end <= last
         supervised += marks
     return tokens, supervised
 
 
-def documents(seed: int | str, *, held_out: bool) -> Iterator[tuple[list[int], list[bool]]]:
-    for _, sample in corpus.samples(Source(seed, held_out=held_out)):
+def documents(
+    seed: int | str, *, held_out: bool, mixture: corpus.Mixture = corpus.EVERYTHING
+) -> Iterator[tuple[list[int], list[bool]]]:
+    for _, sample in corpus.samples(Source(seed, held_out=held_out), mixture):
         tokens, answers = encode(sample)
         if len(tokens) <= LONGEST_DOCUMENT + 1:
             yield tokens, answers
 
 
-def write(seed: str, token_count: int) -> tuple[list[NDArray[np.int32]], list[NDArray[np.bool_]]]:
-    """Documents of so many tokens together, and their marks."""
-    tokens: list[NDArray[np.int32]] = []
-    answers: list[NDArray[np.bool_]] = []
-    with tqdm(total=token_count, desc=f"corpus {seed}", unit=" tokens", mininterval=5) as bar:
-        for ids, marks in documents(seed, held_out=False):
-            tokens.append(np.array(ids, np.int32))
-            answers.append(np.array(marks, np.bool_))
+Documents = list[tuple[NDArray[np.int32], NDArray[np.bool_]]]
+
+
+def write(seed: str, token_count: int, stage: str) -> Documents:
+    """Documents of so many tokens together: their tokens and marks."""
+    written: Documents = []
+    label = f"corpus {stage} {seed}"
+    with tqdm(total=token_count, desc=label, unit=" tokens", mininterval=5) as bar:
+        for ids, marks in documents(f"{seed}/{stage}", held_out=False, mixture=STAGES[stage]):
+            written.append((np.array(ids, np.int32), np.array(marks, np.bool_)))
             bar.update(len(ids))
             if bar.n >= token_count:
-                return tokens, answers
+                return written
     raise AssertionError("the mixture never ends")
 
 
-def build(seed: int, token_count: int) -> Dataset:
-    share = -(-token_count // PARTS)
-    seeds = [f"{seed}/{part}" for part in range(PARTS)]
+def build(seed: int, basic_tokens: int, token_count: int) -> Dataset:
+    asked = [
+        (f"{seed}/{part}", -(-count // PARTS), stage)
+        for stage, count in (("basics", basic_tokens), ("everything", token_count))
+        for part in range(PARTS)
+    ]
     with ProcessPoolExecutor(PARTS, get_context("spawn")) as writers:
-        parts = list(writers.map(write, seeds, [share] * PARTS))
-    tokens = [document for part, _ in parts for document in part]
-    answers = [marks for _, part in parts for marks in part]
+        parts = list(writers.map(write, *zip(*asked, strict=True)))
+    tokens = [document for part in parts for document, _ in part]
+    answers = [marks for part in parts for _, marks in part]
+    basics = sum(len(part) for part in parts[:PARTS])
     starts = np.cumsum([0, *(len(document) for document in tokens)])
     joined_tokens = np.concatenate(tokens)
     token_ids = _trained_tokens(joined_tokens, seed)
     rows = np.searchsorted(token_ids, joined_tokens)
     known = token_ids[np.minimum(rows, len(token_ids) - 1)] == joined_tokens
     rows = np.where(known, rows, len(token_ids))
-    return Dataset(token_ids, rows.astype(np.int32), np.concatenate(answers) & known, starts)
+    marks = np.concatenate(answers) & known
+    return Dataset(token_ids, rows.astype(np.int32), marks, starts, basics)
 
 
 def _trained_tokens(tokens: NDArray[np.int32], seed: int) -> Ids:
@@ -111,22 +125,17 @@ def _trained_tokens(tokens: NDArray[np.int32], seed: int) -> Ids:
     return np.unique(np.concatenate([often, unseen_often, special, familiar])).astype(np.int64)
 
 
-def load(folder: Path, seed: int, token_count: int) -> Dataset:
+def load(folder: Path, seed: int, basic_tokens: int, token_count: int) -> Dataset:
     """The dataset of this seed, from the file if an earlier run made it."""
-    path = folder / f"corpus-{seed}-{token_count}.npz"
+    path = folder / f"corpus-{seed}-{basic_tokens}-{token_count}.npz"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        made = build(seed, token_count)
-        np.savez(
-            path,
-            token_ids=made.token_ids,
-            tokens=made.tokens,
-            answers=made.answers,
-            starts=made.starts,
-        )
+        made = build(seed, basic_tokens, token_count)
+        np.savez(path, **vars(made))
         return made
     with np.load(path) as kept:
-        return Dataset(kept["token_ids"], kept["tokens"], kept["answers"], kept["starts"])
+        arrays = {name: kept[name] for name in kept.files}
+        return Dataset(**arrays | {"basics": int(arrays["basics"])})
 
 
 @dataclass(frozen=True)
@@ -159,8 +168,15 @@ class Packed:
         self.dataset = dataset
         self.seed = seed
         self.lengths = np.diff(dataset.starts) - 1  # the last token is only ever a target
-        order = np.random.default_rng(seed).permutation(len(self.lengths))
-        self.bins = _first_fit([int(place) for place in order], self.lengths, batch_tokens)
+        chance = np.random.default_rng(seed)
+        stages = (np.arange(dataset.basics), np.arange(dataset.basics, len(self.lengths)))
+        self.bins = [
+            members
+            for stage in stages
+            for members in _first_fit(
+                chance.permutation(stage).tolist(), self.lengths, batch_tokens
+            )
+        ]
 
     def batch(self, number: int) -> Batch:
         """The documents of this number; after the last batch the first comes again."""
@@ -206,35 +222,113 @@ def _positions(size: int, chance: np.random.Generator) -> Ids:
 
 
 class Drill:
-    """Arbitrary tokens in which stretches come again: what follows can only be copied.
+    """Arbitrary words, to be looked up by their keys or written again in another form.
 
-    Small models learn to copy late and all at once. Until they have, names, arguments and file
-    paths are noise to them; dense practice brings that moment forward.
+    To step from a key to its value or from an item to the next, over whatever stands between them, to
+    see where it ends, and to know how a word is written where no space precedes it, is what arguments,
+    JSON and names in code need, and what a small model discovers late and all at once. Dense practice
+    brings that moment forward.
     """
 
     def __init__(self, dataset: Dataset, length: int, seed: int) -> None:
         counts = np.bincount(dataset.tokens, minlength=len(dataset.token_ids))
-        self.rows = len(dataset.token_ids)
-        self.frequent = np.argsort(counts[: self.rows])[-FREQUENT_ROWS:]
+        texts = [vocabulary.tokenizer().decode([token]) for token in dataset.token_ids]
+        by_use = np.argsort(counts[: len(texts)])[::-1]
+        spelled = np.array([any(letter.isalnum() for letter in text) for text in texts])
+        self.signs = by_use[~spelled[by_use]][:SIGNS]  # they stand between words
+        self.words = by_use[spelled[by_use]]
+        self.forms = _forms(dataset.token_ids, texts)
+        self.in_pieces = [forms for forms in self.forms if len(forms[1]) > 1]
         self.length = length
         self.seed = seed
 
     def batch(self, number: int) -> Batch:
-        """One document for every number; every other one keeps to frequent tokens."""
+        """Documents of one length in all; every other batch keeps to frequent tokens."""
         chance = np.random.default_rng((self.seed, number))
-        length = self.length + 1
-        fresh = int(chance.integers(length // 5, length // 2))
-        # No token twice, so that one token is enough to tell what came next.
-        choices = self.frequent if number % 4 < 2 else self.rows
-        first = chance.choice(choices, fresh, replace=False)
-        pieces, marks = [first], [np.zeros(fresh, np.bool_)]
-        size = fresh
-        while size < length:
-            start = int(chance.integers(0, fresh - 2))
-            piece = first[start : start + int(chance.integers(2, 30))]
-            pieces.append(piece)
-            marks.append(np.arange(len(piece)) > 0)
-            size += len(piece)
-        written, copied = np.concatenate(pieces)[:length], np.concatenate(marks)[:length]
-        targets = np.where(copied[1:], written[1:], -1)
-        return Batch(written[:-1], np.arange(self.length), targets, (self.length,))
+        words = self.words[:FREQUENT_ROWS] if number % 4 < 2 else self.words
+        documents: list[Batch] = []
+        left = self.length
+        while left > SHORTEST_DRILL:
+            size = min(left, int(chance.integers(SHORTEST_DRILL, LONGEST_DRILL)))
+            if chance.random() < LOOKED_UP_SHARE:
+                documents.append(_lookups(chance, words, self.signs, size))
+            else:
+                documents.append(self._rewritten(chance, size))
+            left -= size
+        return joined(documents)
+
+    def _rewritten(self, chance: np.random.Generator, size: int) -> Batch:
+        """A list of words, each after a space, then the same list in another form."""
+        items = [
+            pool[int(chance.integers(len(pool)))]
+            for _ in range(size // 6)
+            for pool in ((self.forms, self.in_pieces)[int(chance.integers(2))],)
+        ]
+        lead, between, behind = _signs(chance, self.signs)
+        form = int(chance.choice(3, p=(0.15, 0.65, 0.2)))
+        tokens = [token for forms in items for token in (*forms[0], *between)] + lead
+        counted = [False] * len(tokens)
+        for place, forms in enumerate(items):
+            tokens += [*forms[form], *behind]
+            counted += [True] * len(forms[form]) + [place > 0] * len(behind)
+        return _document(tokens, counted, size)
+
+
+# One word as rows: after a space, without one, after an underline.
+Forms = tuple[list[int], list[int], list[int]]
+
+
+def _forms(token_ids: Ids, texts: Sequence[str]) -> list[Forms]:
+    """All words that are one token after a space, as far as the pieces of their other forms have rows."""
+    found = [text[1:] for text in texts if re.fullmatch(" [A-Za-z]{2,}", text)]
+    row_of = {int(token): row for row, token in enumerate(token_ids)}
+    forms: list[Forms] = []
+    for word in found:
+        shapes = [
+            [row_of.get(token, -1) for token in vocabulary.tokenizer().encode(f"{lead}{word}").ids]
+            for lead in (" ", "", "_")
+        ]
+        if all(row >= 0 for shape in shapes for row in shape):
+            forms.append((shapes[0], shapes[1], shapes[2]))
+    return forms
+
+
+def _signs(chance: np.random.Generator, signs: Ids) -> tuple[list[int], list[int], list[int]]:
+    """What stands before, between and behind, up to two signs each and at least one behind."""
+    lead, between, behind = (
+        chance.choice(signs, size).tolist() for size in chance.integers(3, size=3)
+    )
+    return lead, between, behind or [int(signs[0])]
+
+
+def _document(tokens: list[int], counted: list[bool], size: int) -> Batch:
+    written, supervised = np.array(tokens[: size + 1]), np.array(counted[: size + 1])
+    targets = np.where(supervised[1:], written[1:], -1)
+    return Batch(written[:-1], np.arange(len(written) - 1), targets, (len(written) - 1,))
+
+
+def _lookups(chance: np.random.Generator, words: Ids, signs: Ids, size: int) -> Batch:
+    """One document: pairs in one form, then some of them again in another, of which values count."""
+    fresh = iter(chance.choice(words, size, replace=False).tolist())
+
+    def some(least: int, most: int) -> list[int]:
+        return [next(fresh) for _ in range(int(chance.integers(least, most + 1)))]
+
+    lead, between, behind = _signs(chance, signs)
+    pairs = [(some(1, 2), some(1, 3)) for _ in range(int(chance.integers(2, 2 + size // 14)))]
+    tokens: list[int] = []
+    for key, value in pairs:
+        tokens += [*lead, *key, *between, *value, *behind]
+    counted = [False] * len(tokens)
+    if chance.random() < 0.7:
+        lead, between, behind = _signs(chance, signs)
+    asked = 0
+    while len(tokens) <= size:
+        key, value = pairs[int(chance.integers(len(pairs)))]
+        given, answer = [*lead, *key, *between], [*value, *behind]
+        tokens += given + answer
+        # In the first answers the end is still unknown: nothing has shown it yet.
+        shown = len(value) + (1 if asked else 0)
+        counted += [False] * len(given) + [place < shown for place in range(len(answer))]
+        asked += 1
+    return _document(tokens, counted, size)

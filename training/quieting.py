@@ -36,10 +36,8 @@ def quiet_crowd(model: Model, batches: list[Batch]) -> None:
 
 def _states(model: Model, batches: list[Batch]) -> tuple[Tensor, Tensor]:
     """The states at all supervised places, and the weight of all trained tokens there."""
-    states: list[Tensor] = []
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        rows = model.embedding().to(torch.bfloat16)
-        for batch in batches:
-            states.append(model.states(rows, Given.of(batch, rows.device)).float())
-        joined = torch.cat(states)
-        return joined, (joined @ rows[:-1].float().T).logsumexp(1)
+    trained = torch.arange(len(model.token_embd.weight) - 1)
+    with torch.no_grad():
+        given = [Given.of(batch, len(trained), trained.device) for batch in batches]
+        joined = torch.cat([model.states(each).float() for each in given])
+        return joined, (joined @ model.rows(trained).T).logsumexp(1)

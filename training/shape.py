@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    hidden: int = 256
-    layers: int = 6
+    hidden: int = 320
+    layers: int = 5
     heads: int = 6
-    kv_heads: int = 3
+    kv_heads: int = 2
     head_size: int = 64
-    inner: int = 640
+    inner: int = 384
     context: int = 8192
-    rope_base: float = 1_000_000.0
+    # Large, so that most of a head's pairs turn slowly enough to compare words over a whole prompt.
+    rope_base: float = 1e10
     norm_epsilon: float = 1e-6
 
     @property

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from training import packing, vocabulary
 from training.model import Given, Model
+from training.muon import Muon
 from training.packing import Batch, Dataset
 from training.recipes import Recipe
 from training.shape import Shape
@@ -63,7 +64,7 @@ class Stepper:
         matrices = [p for name, p in named.items() if p.ndim == 2 and "embd" not in name]
         # The k-th matrix of every block is of one shape, so counting on deals them out evenly.
         dealt = matrices[rank::workers]
-        self.muon = torch.optim.Muon(dealt, lr=recipe.matrix_rate, weight_decay=0.02)
+        self.muon = Muon(dealt, lr=recipe.matrix_rate, weight_decay=0.02)
         self.optimizers: list[torch.optim.Optimizer] = [self.muon]
         self.own = {id(p) for p in dealt}
         if rank == workers - 1:
@@ -144,9 +145,9 @@ def learn(
 
     Returns its mean loss and the crowd's mean share, both over the corpus alone.
     """
-    given = Given.of(packing.joined([batch, drill]), device)
-    with torch.autocast(device.type, torch.bfloat16):
-        loss, crowd = model(given)
+    rows = len(model.token_embd.weight) - 1
+    given = Given.of(packing.joined([batch, drill]), rows, device)
+    loss, crowd = model(given)
     (loss.mean() / workers).backward()
     return float(loss.detach()[: batch.answers].mean()), float(crowd[: batch.answers].mean())
 
@@ -214,6 +215,7 @@ def work(
         seen[rank] = torch.tensor((*means, len(batch.tokens)))
         meeting.wait()  # all gradients are there
         gradients.gather()
+        held.still()
         stepper.step(rate_share(step, recipe))
         held.restore()
         loss, crowd, tokens = seen.T.tolist()

@@ -14,12 +14,17 @@ BATCH_TOKENS = 1_000
 
 @pytest.fixture(scope="module")
 def dataset() -> packing.Dataset:
-    tokens, answers = packing.write("3/0", 10_000)
-    joined = np.concatenate(tokens)
+    basics = packing.write("3/0", 3_000, "basics")
+    documents = [*basics, *packing.write("3/0", 10_000, "everything")]
+    joined = np.concatenate([tokens for tokens, _ in documents])
     token_ids, rows = np.unique(joined, return_inverse=True)
-    starts = np.cumsum([0, *(len(document) for document in tokens)])
+    starts = np.cumsum([0, *(len(tokens) for tokens, _ in documents)])
     return packing.Dataset(
-        token_ids, rows.astype(np.int32), np.concatenate(answers), starts.astype(np.int64)
+        token_ids,
+        rows.astype(np.int32),
+        np.concatenate([marks for _, marks in documents]),
+        starts.astype(np.int64),
+        len(basics),
     )
 
 
@@ -35,12 +40,15 @@ def supervised_text(sample: tuple[Piece, ...]) -> list[str]:
     return [vocabulary.tokenizer().decode(each, skip_special_tokens=False) for each in stretches]
 
 
-def test_answers_and_descriptions_are_learned_and_nothing_else() -> None:
-    line = '{"name": "get_tulip", "description": "Get the tulip.", "parameters": {}}'
-    given = f'<tools>\n{line}\n</tools>\nSay: {{"name": "x", "description": "y"}}'
+def test_answers_and_names_of_functions_are_learned_and_nothing_else() -> None:
+    given = (
+        'Get the tulip.\n{"name": "get_tulip", "arguments": {"name": "string"}}\n'
+        "Open the rose.\n<function=open_rose>\n<parameter=name>\nstring\n"
+        'Say: {"name": "x"} and <function=y>'
+    )
     sample = (Piece(given, answer=False), Piece("Here you are.<|im_end|>", answer=True))
-    # The full stop is one token with the quote behind it, which tells nothing.
-    assert supervised_text(sample) == ["Get the tulip", "Here you are.<|im_end|>"]
+    # `=open` is one token, the first half of which is no part of the name.
+    assert supervised_text(sample) == ["get_tulip", "_rose", "Here you are.<|im_end|>"]
 
 
 def test_a_conversation_keeps_its_answers_whole() -> None:
@@ -56,6 +64,13 @@ def test_every_document_is_dealt_out_once(dataset: packing.Dataset) -> None:
     packed = packing.Packed(dataset, BATCH_TOKENS, seed=5)
     dealt = sorted(place for members in packed.bins for place in members)
     assert dealt == list(range(len(dataset.starts) - 1))
+
+
+def test_basics_are_read_first(dataset: packing.Dataset) -> None:
+    packed = packing.Packed(dataset, BATCH_TOKENS, seed=5)
+    dealt = [place for members in packed.bins for place in members]
+    assert sorted(dealt[: dataset.basics]) == list(range(dataset.basics))
+    assert dealt[: dataset.basics] != list(range(dataset.basics))
 
 
 def test_a_batch_is_its_documents_end_to_end(dataset: packing.Dataset) -> None:
@@ -85,13 +100,52 @@ def test_batches_depend_on_seed_and_number_alone(dataset: packing.Dataset) -> No
     assert last.tokens.tolist() != other.batch(7).tokens.tolist()
 
 
-def test_the_drill_asks_only_for_what_it_has_shown(dataset: packing.Dataset) -> None:
-    drill = packing.Drill(dataset, 60, seed=5)
+@pytest.fixture
+def drill(dataset: packing.Dataset) -> packing.Drill:
+    return packing.Drill(dataset, 400, seed=5)
+
+
+def documents_of(batch: packing.Batch) -> list[tuple[list[int], list[int]]]:
+    cuts = np.cumsum(batch.lengths)[:-1]
+    parts = (np.split(values, cuts) for values in (batch.tokens, batch.targets))
+    return [(tokens.tolist(), targets.tolist()) for tokens, targets in zip(*parts, strict=True)]
+
+
+def test_a_lookup_asks_only_for_what_it_has_shown(
+    drill: packing.Drill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "LOOKED_UP_SHARE", 1.0)
     for number in range(20):
         batch = drill.batch(number)
-        assert len(batch.tokens) == 60
-        assert 0 < batch.answers < 60
-        for place in np.flatnonzero(batch.targets >= 0):
-            before = batch.tokens[:place].tolist()
-            shown = before.index(batch.tokens[place])
-            assert batch.tokens[shown + 1] == batch.targets[place]
+        assert len(batch.tokens) <= 400
+        assert batch.answers > 40
+        for tokens, targets in documents_of(batch):
+            for place, target in enumerate(targets):
+                assert target < 0 or target in tokens[: place + 1]
+
+
+def test_a_list_is_written_again_word_for_word(
+    dataset: packing.Dataset, drill: packing.Drill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "LOOKED_UP_SHARE", 0.0)
+    signs = {int(sign) for sign in drill.signs}
+
+    def words(rows: list[int]) -> list[str]:
+        ids = [
+            int(dataset.token_ids[row]) if row not in signs else vocabulary.END_OF_TEXT
+            for row in rows
+        ]
+        text = vocabulary.tokenizer().decode(ids, skip_special_tokens=False)
+        return [word.strip(" _") for word in text.split("<|endoftext|>") if word.strip(" _")]
+
+    seen = 0
+    for number in range(20):
+        for tokens, targets in documents_of(drill.batch(number)):
+            first = next((place for place, target in enumerate(targets) if target >= 0), None)
+            if first is None:
+                continue
+            asked = words([*tokens[first + 1 :], targets[-1]])[:-1]
+            given = " ".join(words(tokens[: first + 1])).split()
+            assert given[: len(asked)] == asked
+            seen += len(asked)
+    assert seen > 200
