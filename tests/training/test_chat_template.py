@@ -78,10 +78,74 @@ def test_tools_follow_the_system_text() -> None:
     text = render(SYSTEM, user("hi"), tools=[ADD])
     head, _, rest = text.partition("<tools>\n")
     assert head.startswith("<|im_start|>system\nYou are a helpful assistant.\n\n")
-    line, _, rest = rest.partition("\n")
-    assert json.loads(line) == ADD["function"]
-    assert "加" in line
+    assert rest.startswith('加\n{"name": "add", "arguments": {}}\n</tools>\n')
     assert rest.count("<|im_start|>system") == 0
+
+
+def declared(tool: dict[str, Any], **variables: Any) -> str:
+    text = render(user("hi"), tools=[{"type": "function", "function": tool}], **variables)
+    return text.partition("<tools>\n")[2].partition("</tools>")[0]
+
+
+WEATHER: dict[str, Any] = {
+    "name": "get_weather",
+    "description": "Weather of a city.",
+    "parameters": {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string", "description": "Name of the city"},
+            "unit": {"type": "string", "enum": ["C", "F"]},
+            "days": {"type": "integer"},
+            "at": {"type": ["number", "null"], "minimum": 0, "description": "Hour"},
+            "place": {"anyOf": [{"type": "string"}, {"type": "object"}]},
+        },
+        "required": ["city", "days", "place"],
+        "additionalProperties": False,
+    },
+    "strict": True,
+}
+TOLD = """\
+Weather of a city.
+city: Name of the city
+unit (optional): {"enum": ["C", "F"]}
+at (optional): Hour {"minimum": 0}
+place: {"anyOf": [{"type": "string"}, {"type": "object"}]}
+{"additionalProperties": false, "strict": true}
+"""
+
+
+def test_a_function_is_declared_as_the_call_that_it_takes() -> None:
+    assert declared(WEATHER) == TOLD + (
+        '{"name": "get_weather", "arguments": {"city": "string", "unit": "string", "days": integer, '
+        '"at": ["number", "null"], "place": any}}\n'
+    )
+    kinds = {"city": "string", "unit": "string", "days": "integer", "at": '["number", "null"]'}
+    fields = "".join(
+        f"<parameter={key}>\n{kind}\n</parameter>\n"
+        for key, kind in (kinds | {"place": "any"}).items()
+    )
+    assert (
+        declared(WEATHER, tool_form="xml") == f"{TOLD}<function=get_weather>\n{fields}</function>\n"
+    )
+
+
+def test_a_function_without_a_word_about_it() -> None:
+    assert declared({"name": "now"}) == '{"name": "now", "arguments": {}}\n'
+    assert declared({"name": "now", "description": None, "parameters": None}, tool_form="xml") == (
+        "<function=now>\n</function>\n"
+    )
+
+
+def test_a_list_of_what_is_required_may_stand_beside_the_parameters() -> None:
+    # As on one of the vendor's pages.
+    parameters = {
+        "type": "object",
+        "properties": {"a": {"type": "string"}, "b": {"type": "string"}},
+    }
+    told = declared({"name": "f", "parameters": parameters, "required": ["a"]})
+    assert told == 'b (optional):\n{"name": "f", "arguments": {"a": "string", "b": "string"}}\n'
+    # Without any such list nothing is said.
+    assert "optional" not in declared({"name": "f", "parameters": parameters})
 
 
 def test_json_form_of_a_call() -> None:
