@@ -20,7 +20,7 @@ FIRST, THIRD, FIFTH = 3.4445, -4.7750, 2.0315
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """All singular values between 0.7 and 1.2, the singular vectors as they were."""
+    """All singular values near one (0.3 to 1.3), the singular vectors as they were."""
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = wide / (wide.norm() + 1e-7)
     for _ in range(ROUNDS):

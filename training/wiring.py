@@ -9,8 +9,9 @@ that training would find:
               that wants the one before it to agree as well; both say which token came next
 
 The columns of the hidden state are dealt out for it: a constant, what the token is, and a note for
-each token before it. Everything else begins at random with silent outputs. The circuit is held as it
-is to the end: the first steps would break it before it is of use, and set free later it is forgotten.
+each token before it. The other heads of layer 1 begin as steps over a sign, softly, and are free to
+change. Everything else begins at random with silent outputs. The circuit is held as it is to the
+end: the first steps would break it before it is of use, and set free later it is forgotten.
 """
 
 from __future__ import annotations
