@@ -32,7 +32,7 @@ def main() -> None:
     chosen = parser.parse_args()
     recipe, shape = RECIPES[chosen.recipe], Shape()
     folder = chosen.run / chosen.recipe
-    dataset = packing.load(folder, recipe.seed, recipe.basic_tokens, recipe.corpus_tokens)
+    dataset = packing.load(folder, recipe.seed, recipe.stages)
     print(f"{len(dataset.tokens):,} tokens, {len(dataset.token_ids):,} rows of the embedding")
     if not chosen.export_only:
         train(folder, dataset, recipe, shape, chosen.device, chosen.workers)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -24,7 +25,11 @@ from training.corpus.source import Sample, Source
 
 LONGEST_DOCUMENT = 768
 JUMP_SHARE, LONGEST_JUMP = 0.1, 3_500
-STAGES = {"basics": corpus.BASICS, "everything": corpus.EVERYTHING}
+STAGES = {
+    "basics": corpus.BASICS,
+    "everything": corpus.EVERYTHING,
+    "polish": corpus.POLISH,
+}
 PARTS = 2  # of the corpus, each with its seed, written at the same time
 # A function's name has the words of what it is for, which stands before it: worth foreseeing.
 DECLARED = re.compile(r'^(?:\{"name": "([^"]+)"|<function=([^>]+)>$)', re.MULTILINE)
@@ -47,6 +52,7 @@ class Dataset:
     answers: NDArray[np.bool_]  # and what else it learns to foresee
     starts: Ids  # where each document begins, and the end of the last
     basics: int  # the first documents, so many, are read before all others
+    polish: int  # and those from here on after all others
 
 
 def encode(sample: Sample) -> tuple[list[int], list[bool]]:
@@ -74,6 +80,7 @@ def documents(
             yield tokens, answers
 
 
+Counts = tuple[int, int, int]  # tokens of each stage
 Documents = list[tuple[NDArray[np.int32], NDArray[np.bool_]]]
 
 
@@ -90,25 +97,26 @@ def write(seed: str, token_count: int, stage: str) -> Documents:
     raise AssertionError("the mixture never ends")
 
 
-def build(seed: int, basic_tokens: int, token_count: int) -> Dataset:
+def build(seed: int, counts: Counts) -> Dataset:
     asked = [
         (f"{seed}/{part}", -(-count // PARTS), stage)
-        for stage, count in (("basics", basic_tokens), ("everything", token_count))
+        for stage, count in zip(STAGES, counts, strict=True)
         for part in range(PARTS)
     ]
     with ProcessPoolExecutor(PARTS, get_context("spawn")) as writers:
         parts = list(writers.map(write, *zip(*asked, strict=True)))
     tokens = [document for part in parts for document, _ in part]
     answers = [marks for part in parts for _, marks in part]
-    basics = sum(len(part) for part in parts[:PARTS])
+    basics, everything = (sum(len(part) for part in parts[: stage * PARTS]) for stage in (1, 2))
     starts = np.cumsum([0, *(len(document) for document in tokens)])
     joined_tokens = np.concatenate(tokens)
-    token_ids = _trained_tokens(joined_tokens, seed)
+    # The last stage has no words of its own.
+    token_ids = _trained_tokens(joined_tokens[: starts[everything]], seed)
     rows = np.searchsorted(token_ids, joined_tokens)
     known = token_ids[np.minimum(rows, len(token_ids) - 1)] == joined_tokens
     rows = np.where(known, rows, len(token_ids))
     marks = np.concatenate(answers) & known
-    return Dataset(token_ids, rows.astype(np.int32), marks, starts, basics)
+    return Dataset(token_ids, rows.astype(np.int32), marks, starts, basics, everything)
 
 
 def _trained_tokens(tokens: NDArray[np.int32], seed: int) -> Ids:
@@ -125,17 +133,18 @@ def _trained_tokens(tokens: NDArray[np.int32], seed: int) -> Ids:
     return np.unique(np.concatenate([often, unseen_often, special, familiar])).astype(np.int64)
 
 
-def load(folder: Path, seed: int, basic_tokens: int, token_count: int) -> Dataset:
+def load(folder: Path, seed: int, counts: Counts) -> Dataset:
     """The dataset of this seed, from the file if an earlier run made it."""
-    path = folder / f"corpus-{seed}-{basic_tokens}-{token_count}.npz"
+    path = folder / f"corpus-{seed}-{'-'.join(map(str, counts))}.npz"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        made = build(seed, basic_tokens, token_count)
+        made = build(seed, counts)
         np.savez(path, **vars(made))
         return made
     with np.load(path) as kept:
         arrays = {name: kept[name] for name in kept.files}
-        return Dataset(**arrays | {"basics": int(arrays["basics"])})
+        sizes = {name: int(arrays[name]) for name in ("basics", "polish")}
+        return Dataset(**arrays | sizes)
 
 
 @dataclass(frozen=True)
@@ -169,18 +178,19 @@ class Packed:
         self.seed = seed
         self.lengths = np.diff(dataset.starts) - 1  # the last token is only ever a target
         chance = np.random.default_rng(seed)
-        stages = (np.arange(dataset.basics), np.arange(dataset.basics, len(self.lengths)))
-        self.bins = [
-            members
-            for stage in stages
-            for members in _first_fit(
-                chance.permutation(stage).tolist(), self.lengths, batch_tokens
+        borders = (0, dataset.basics, dataset.polish, len(self.lengths))
+        basics, everything, self.polish = (
+            _first_fit(
+                chance.permutation(np.arange(first, last)).tolist(), self.lengths, batch_tokens
             )
-        ]
+            for first, last in pairwise(borders)
+        )
+        self.bins = basics + everything
 
-    def batch(self, number: int) -> Batch:
+    def batch(self, number: int, *, polish: bool = False) -> Batch:
         """The documents of this number; after the last batch the first comes again."""
-        return joined([self._document(place) for place in self.bins[number % len(self.bins)]])
+        bins = self.polish if polish else self.bins
+        return joined([self._document(place) for place in bins[number % len(bins)]])
 
     def _document(self, place: int) -> Batch:
         start, size = int(self.dataset.starts[place]), int(self.lengths[place])

@@ -10,7 +10,7 @@ class Shape:
     hidden: int = 320
     layers: int = 5
     heads: int = 6
-    kv_heads: int = 2
+    kv_heads: int = 3
     head_size: int = 64
     inner: int = 384
     context: int = 8192

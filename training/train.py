@@ -14,6 +14,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, multiprocessing
 from tqdm import tqdm
@@ -27,6 +28,7 @@ from training.shape import Shape
 from training.wiring import Held, wire_copying
 
 LOSSES = "losses.csv"
+COMMON_ROWS = 200  # of the most frequent tokens, which say little about where they stand
 KEEP_EVERY = 50  # steps between checkpoints
 MOST_NORM = 1.0  # of all gradients together: above, they are scaled down
 
@@ -47,7 +49,9 @@ def new_model(dataset: Dataset, shape: Shape, seed: int) -> Model:
     torch.manual_seed(seed)
     trained = len(dataset.token_ids)
     model = Model(shape, trained, vocabulary.ROWS - trained)
-    wire_copying(model, dataset.token_ids.tolist())
+    counts = np.bincount(dataset.tokens, minlength=trained + 1)[:trained]
+    common = np.argsort(-counts, kind="stable")[:COMMON_ROWS]
+    wire_copying(model, dataset.token_ids.tolist(), common.tolist())
     return model
 
 
@@ -127,7 +131,9 @@ def rate_share(step: int, recipe: Recipe) -> float:
         return (step + 1) / recipe.warmup
     if step < recipe.decay_from:
         return 1.0
-    return (recipe.steps - step) / (recipe.steps - recipe.decay_from)
+    if step < recipe.polish_from:
+        return (recipe.polish_from - step) / (recipe.polish_from - recipe.decay_from)
+    return recipe.polish_share * (recipe.steps - step) / (recipe.steps - recipe.polish_from)
 
 
 class Feeder:
@@ -209,7 +215,7 @@ def work(
             raise SystemExit("the main process is gone")
         model.round_embedding = step >= recipe.round_from
         number = step * workers + rank
-        batch = feeder.packed.batch(number)
+        batch = feeder.packed.batch(number, polish=step >= recipe.polish_from)
         gradients.clear()
         means = learn(model, batch, feeder.drill.batch(number), workers, device)
         seen[rank] = torch.tensor((*means, len(batch.tokens)))

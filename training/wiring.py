@@ -4,35 +4,59 @@ Small models discover copying late and all at once; from a random start one like
 two million tokens. Nothing else here works without it, so the first two layers begin as the circuit
 that training would find:
 
-    layer 0   heads that look one, two and three positions back and note which tokens stood there
-    layer 1   a head that looks for the place where the current token stood before, and another
-              that wants the one before it to agree as well; both say which token came next
+    layer 0   two heads note which tokens stood one and two positions back; two others gather the
+              words that stand around, one in a narrow bag and one in a wide one
+    layer 1   heads that look for a place where the same stood before, and say which token came next:
+              this token in the same surroundings; this token and the one before it; this token alone
 
-The columns of the hidden state are dealt out for it: a constant, what the token is, and a note for
-each token before it. The other heads of layer 1 begin as steps over a sign, softly, and are free to
-change. Everything else begins at random with silent outputs. The circuit is held as it is to the
-end: the first steps would break it before it is of use, and set free later it is forgotten.
+The surroundings are what tells one function's parameters from another's: `<parameter=` stands before
+every name, but only in one place among the words of this function.
+
+The columns of the hidden state are dealt out for it: a constant, a mark of the most frequent tokens
+(which no bag counts much), what the token is, the two notes and the two bags. The circuit is held as
+it is to the end: the first steps would break it before it is of use, and set free later it is
+forgotten. Three more heads of layer 1 begin alike, softly, and are free to change. Everything else
+begins at random with silent outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+import math
+from collections.abc import Container, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from training import likeness
-from training.model import Model
+from training.model import Block, Model
 
-WIDTH = 64  # columns of a note; the head size, too
-NOTES = 3  # tokens before the current one that are noted
+WIDTH = 64  # columns that a head carries
 CONSTANT = 0.5  # column 0 of every embedding row: something to hold on to for any token
+COMMON = 0.5  # column 1 of the rows of frequent tokens
+# The other columns of the hidden state.
+NAMED = slice(2, 128)  # what the token is
+LAST = slice(128, 192)  # the note of the token before it
+OLDER = slice(192, 224)  # the note of the one before that
+NEAR = slice(224, 272)  # the bag of the last dozen tokens
+FAR = slice(272, 320)  # the bag of the last fifty
+HIDDEN, HEADS, GROUPS = 320, 6, 3
 # Rows large enough that the first, coarse steps do not blur them into one another.
 EMBEDDING_SPREAD = 0.25
-NEAR_PAIRS = 4  # fast rotations: they tell neighbours apart
+STEP_PAIRS = 4  # the fastest rotations: they tell neighbours apart
+UNROTATED = 31  # the slowest
 SLOWEST_NEEDED = 0.002  # radians per position: below, content matches over a whole prompt
-NOTE_SCALE, COPY_SCALE, LOOSE_SCALE, FINAL_SCALE = 0.3, 2.0, 0.7, 0.3
-NEAR_SHARPNESS, MATCH_SHARPNESS = 2.3, 1.6
+# How much each rotation counts in the fall of a bag's weights, which are highest so far back.
+Fall = Mapping[int, float]
+NEAR_FALL: Fall = {1: 0.6, 2: 0.5, 3: 0.4, 4: 0.36, 5: 0.37, 6: 0.45, 7: 0.52}
+FAR_FALL: Fall = {4: 0.8, 5: 0.9, 6: 0.9, 7: 1.0}
+NEAR_PEAK, FAR_PEAK = 4, 8
+STEP_SHARPNESS, BAG_SHARPNESS, COMMON_SHARPNESS, MATCH_SHARPNESS = 2.3, 1.6, 2.0, 2.0
+NOTE_SCALE, BAG_SCALE, FINAL_SCALE = 0.3, 0.8, 0.3
+# How much a head of layer 1 asks for its bag beside its token.
+SURROUNDINGS, WISH, SCENE = 0.4, 0.6, 0.6
+AVERSION = 2.0  # to what the answer itself has said: what is looked for stands farther back
+COPY_SCALE = (2.0, 0.7, 3.0, 1.5, 1.0, 0.3)  # of the heads of layer 1
+HELD_HEADS = (0, 2)  # of layer 1
 
 
 class Held:
@@ -40,19 +64,19 @@ class Held:
 
     def __init__(self, model: Model, own: Container[int]) -> None:
         first, second = model.block(0), model.block(1)
-        looking, common = slice(0, NOTES * WIDTH), slice(0, WIDTH)
-        asking = [_rows(head) for head in asking_heads(model)]
+        looking, shared = slice(0, 4 * WIDTH), slice(0, 2 * WIDTH)
         everything = slice(None)
         places: list[tuple[Tensor, tuple[slice, ...]]] = [
             (first.attn_q.weight, (looking,)),
-            (first.attn_k.weight, (common,)),
-            (first.attn_v.weight, (common,)),
             (first.attn_output.weight, (everything, looking)),
-            (second.attn_k.weight, (everything,)),
-            (second.attn_v.weight, (everything,)),
-            *((second.attn_q.weight, (each,)) for each in asking),
-            *((second.attn_output.weight, (everything, each)) for each in asking),
-            (model.token_embd.weight, (everything, slice(0, 1))),
+            *(
+                (weight.weight, (shared,))
+                for block in (first, second)
+                for weight in (block.attn_k, block.attn_v)
+            ),
+            *((second.attn_q.weight, (_rows(head),)) for head in HELD_HEADS),
+            *((second.attn_output.weight, (everything, _rows(head))) for head in HELD_HEADS),
+            (model.token_embd.weight, (everything, slice(0, NAMED.start))),
         ]
         for block in (first, second):
             norms = (block.attn_norm, block.attn_q_norm, block.attn_k_norm)
@@ -75,28 +99,22 @@ class Held:
                 weight[place] = values
 
 
-def asking_heads(model: Model) -> tuple[int, int]:
-    """The heads of layer 1 that are wired: the first of each of the two key-value heads."""
-    return 0, model.shape.heads // model.shape.kv_heads
-
-
 def _rows(head: int) -> slice:
     return slice(head * WIDTH, (head + 1) * WIDTH)
 
 
-def _noted(model: Model, back: int) -> int:
-    """The first column of the note of the token that stands so far back."""
-    return model.shape.hidden - (NOTES + 1 - back) * WIDTH
-
-
-def wire_copying(model: Model, token_ids: Sequence[int]) -> None:
+def wire_copying(model: Model, token_ids: Sequence[int], common: Sequence[int]) -> None:
+    """`common` are the rows of the most frequent tokens."""
     shape = model.shape
-    named = shape.hidden - NOTES * WIDTH  # columns for the constant and what the token is
-    groups = shape.heads // shape.kv_heads
-    if shape.head_size != WIDTH or named < 2 * WIDTH or shape.kv_heads != 2 or groups < NOTES:
+    if (shape.hidden, shape.heads, shape.kv_heads, shape.head_size) != (
+        HIDDEN,
+        HEADS,
+        GROUPS,
+        WIDTH,
+    ):
         raise ValueError(
-            "the wiring is drawn for two key-value heads of 64, three queries for each, and a "
-            "hidden size of 320 or more"
+            f"the wiring is drawn for a hidden size of {HIDDEN} and {HEADS} heads of {WIDTH} over "
+            f"{GROUPS} key-value heads"
         )
     with torch.no_grad():
         for place in range(shape.layers):
@@ -104,10 +122,11 @@ def wire_copying(model: Model, token_ids: Sequence[int]) -> None:
             block.attn_output.weight.zero_()
             block.ffn_down.weight.zero_()
         chance = torch.Generator().manual_seed(2)
-        rows = model.token_embd.weight
+        rows, size = model.token_embd.weight, NAMED.stop - NAMED.start
         rows.zero_()
-        rows[:, 1:named] = EMBEDDING_SPREAD * likeness.start(token_ids, named - 1, chance)
+        rows[:, NAMED] = EMBEDDING_SPREAD * likeness.start(token_ids, size, chance)
         rows[:, 0] = CONSTANT
+        rows[torch.tensor(common, dtype=torch.long), 1] = COMMON
         model.output_norm.weight.fill_(FINAL_SCALE)
         _look_back(model)
         _look_up(model)
@@ -116,63 +135,91 @@ def wire_copying(model: Model, token_ids: Sequence[int]) -> None:
 def _look_back(model: Model) -> None:
     """Layer 0: query and key are constants whose rotations agree so many positions apart."""
     block, half = model.block(0), WIDTH // 2
-    near = torch.arange(NEAR_PAIRS)
+    steps, own = torch.arange(STEP_PAIRS), torch.arange(WIDTH)
+    bags = [pair for pair in NEAR_FALL if pair >= STEP_PAIRS]
     for norm in (block.attn_q_norm, block.attn_k_norm):
-        norm.weight[torch.cat((near, near + half))] = NEAR_SHARPNESS
-    own = torch.arange(WIDTH)
-    for weight in (block.attn_q, block.attn_k, block.attn_v):
-        weight.weight[:WIDTH] = 0
-    block.attn_q.weight[: NOTES * WIDTH] = 0
-    block.attn_k.weight[near, 0] = 1.0
-    block.attn_v.weight[own, 1 + own] = 1.0
-    for back in range(1, NOTES + 1):
+        norm.weight[torch.cat((steps, steps + half))] = STEP_SHARPNESS
+        norm.weight[bags] = BAG_SHARPNESS
+        norm.weight[UNROTATED] = COMMON_SHARPNESS
+    query, key, value = block.attn_q.weight, block.attn_k.weight, block.attn_v.weight
+    query[: 4 * WIDTH] = 0
+    key[: 2 * WIDTH] = value[: 2 * WIDTH] = 0
+    for group in (0, 1):
+        value[group * WIDTH + own, NAMED.start + own] = 1.0
+    key[steps, 0] = 1.0
+    for back in (1, 2):
         first = (back - 1) * WIDTH
-        block.attn_q.weight[first + near, 0] = (back * model.speeds[near]).cos()
-        block.attn_q.weight[first + near + half, 0] = -(back * model.speeds[near]).sin()
-        block.attn_output.weight[_noted(model, back) + own, first + own] = NOTE_SCALE
+        query[first + steps, 0] = (back * model.speeds[steps]).cos()
+        query[first + steps + half, 0] = -(back * model.speeds[steps]).sin()
+    sharpness = block.attn_k_norm.weight
+    for pair, share in NEAR_FALL.items():
+        key[WIDTH + pair, 0] = math.sqrt(share) / sharpness[pair]
+    key[WIDTH + UNROTATED, 1] = -2.0
+    for head, fall, peak in ((2, NEAR_FALL, NEAR_PEAK), (3, FAR_FALL, FAR_PEAK)):
+        query[head * WIDTH + UNROTATED, 0] = 1.0
+        for pair, share in fall.items():
+            size = share / math.sqrt(NEAR_FALL[pair]) / float(sharpness[pair])
+            angle = peak * float(model.speeds[pair])
+            query[head * WIDTH + pair, 0] = size * math.cos(angle)
+            query[head * WIDTH + pair + half, 0] = -size * math.sin(angle)
+    for head, (columns, scale) in enumerate(
+        ((LAST, NOTE_SCALE), (OLDER, NOTE_SCALE), (NEAR, BAG_SCALE), (FAR, BAG_SCALE))
+    ):
+        written = torch.arange(columns.stop - columns.start)
+        block.attn_output.weight[columns.start + written, head * WIDTH + written] = scale
 
 
 def _look_up(model: Model) -> None:
-    """Layer 1: this token, or this and the one before, against what other places have noted."""
+    """Layer 1: what stands here, against what other places have noted of the place before them."""
     block, half = model.block(1), WIDTH // 2
     slow = [pair for pair in range(half) if model.speeds[pair] < SLOWEST_NEEDED]
     slots = torch.tensor([*slow, *(pair + half for pair in slow)])
     for norm in (block.attn_q_norm, block.attn_k_norm):
         norm.weight[slots] = MATCH_SHARPNESS
-    size, both = len(slots), torch.arange(len(slots) // 2)
-    whole = torch.arange(size)
-    last, older = _noted(model, 1), _noted(model, 2)
-    single, double = (_rows(head) for head in asking_heads(model))
-    query, key = torch.zeros(2, model.shape.heads * WIDTH, model.shape.hidden)
-    query[single.start + slots, 1 + whole] = 1.0
-    key[slots, last + whole] = 1.0
+    one, other, size = slots[::2], slots[1::2], len(slots) // 2
+
+    def columns(which: slice) -> Tensor:
+        return which.start + torch.arange(size)
+
     # Notes are written larger than tokens; here both have to count alike.
     louder = NOTE_SCALE * _loudness(model) / EMBEDDING_SPREAD
-    query[double.start + slots[::2], 1 + both] = louder
-    query[double.start + slots[1::2], last + both] = 1.0
-    key[WIDTH + slots[::2], last + both] = 1.0
-    key[WIDTH + slots[1::2], older + both] = 1.0
-    # The other heads are free to change. They begin as those that step over a sign, as from a key to
-    # its value or from an item to the next: what stood here or one or two places back, against what
-    # stood one or two places back elsewhere.
-    nearer, farther = (_rows(head) for head in (1, 2))
-    query[nearer.start + slots, last + whole] = 1.0
-    query[farther.start + slots, older + whole] = 1.0
-    same, skipped = (_rows(double.stop // WIDTH + place) for place in (0, 1))
-    query[same.start + slots[1::2], older + both] = 1.0
-    query[skipped.start + slots[1::2], 1 + both] = 1.0
-    loose = (nearer, farther, same, skipped)
-    for head in (single, double, *loose):
-        block.attn_q.weight[head] = query[head]
-    block.attn_k.weight[:] = key[: 2 * WIDTH]
+    query, key, value = block.attn_q.weight, block.attn_k.weight, block.attn_v.weight
+    query.zero_()
+    key.zero_()
+    value.zero_()
+    for group, (noted, weight) in enumerate(
+        ((NEAR, SURROUNDINGS), (OLDER, 1.0), (FAR, SCENE)),
+    ):
+        key[group * WIDTH + one, columns(LAST)] = 1.0
+        key[group * WIDTH + other, columns(noted)] = weight
+    asked = (
+        (louder, NEAR, SURROUNDINGS),  # this token in the same surroundings
+        (louder, FAR, WISH),  # where the words of the request stand around
+        (louder, LAST, 1.0),  # this token and the one before
+        (1.0, LAST, 0.0),  # this token
+        (louder, FAR, SCENE),  # this token in the same wider surroundings
+        (0.0, FAR, SCENE),  # these surroundings
+    )
+    for head, (token, beside, weight) in enumerate(asked):
+        query[head * WIDTH + one, columns(NAMED)] = token
+        query[head * WIDTH + other, columns(beside)] = weight
+    for pair, share in FAR_FALL.items():
+        size_of_it = AVERSION * math.sqrt(share)
+        for group in (0, 2):
+            key[group * WIDTH + pair, 0] = size_of_it
+        for head in (0, 1, 4):
+            query[head * WIDTH + pair, 0] = -size_of_it
+    _say(block)
+
+
+def _say(block: Block) -> None:
+    """Each group says half of what the next token is."""
     own = torch.arange(WIDTH)
-    block.attn_v.weight.zero_()
-    for shared, head in enumerate((single, double)):
-        said = 1 + own + shared * (WIDTH - 1)
-        block.attn_v.weight[shared * WIDTH + own, said] = 1.0
-        block.attn_output.weight[said, head.start + own] = COPY_SCALE
-        for free in loose[2 * shared : 2 * shared + 2]:
-            block.attn_output.weight[said, free.start + own] = LOOSE_SCALE
+    for group, first in enumerate((NAMED.start, NAMED.stop - WIDTH, NAMED.start)):
+        said = first + own
+        block.attn_v.weight[group * WIDTH + own, said] = 1.0
+        for head in (2 * group, 2 * group + 1):
+            block.attn_output.weight[said, head * WIDTH + own] = COPY_SCALE[head]
 
 
 def _loudness(model: Model) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from training.corpus import tools
+from training.corpus import identity, stirring, tools
 from training.corpus.source import Piece, Source
 
 from training import packing, vocabulary
@@ -15,7 +15,8 @@ BATCH_TOKENS = 1_000
 @pytest.fixture(scope="module")
 def dataset() -> packing.Dataset:
     basics = packing.write("3/0", 3_000, "basics")
-    documents = [*basics, *packing.write("3/0", 10_000, "everything")]
+    everything = packing.write("3/0", 10_000, "everything")
+    documents = [*basics, *everything, *packing.write("3/0", 3_000, "polish")]
     joined = np.concatenate([tokens for tokens, _ in documents])
     token_ids, rows = np.unique(joined, return_inverse=True)
     starts = np.cumsum([0, *(len(tokens) for tokens, _ in documents)])
@@ -25,6 +26,7 @@ def dataset() -> packing.Dataset:
         np.concatenate([marks for _, marks in documents]),
         starts.astype(np.int64),
         len(basics),
+        len(basics) + len(everything),
     )
 
 
@@ -62,7 +64,7 @@ def test_a_conversation_keeps_its_answers_whole() -> None:
 
 def test_every_document_is_dealt_out_once(dataset: packing.Dataset) -> None:
     packed = packing.Packed(dataset, BATCH_TOKENS, seed=5)
-    dealt = sorted(place for members in packed.bins for place in members)
+    dealt = sorted(place for members in packed.bins + packed.polish for place in members)
     assert dealt == list(range(len(dataset.starts) - 1))
 
 
@@ -71,6 +73,34 @@ def test_basics_are_read_first(dataset: packing.Dataset) -> None:
     dealt = [place for members in packed.bins for place in members]
     assert sorted(dealt[: dataset.basics]) == list(range(dataset.basics))
     assert dealt[: dataset.basics] != list(range(dataset.basics))
+
+
+def test_the_polish_is_read_apart(dataset: packing.Dataset) -> None:
+    packed = packing.Packed(dataset, BATCH_TOKENS, seed=5)
+    last = range(dataset.polish, len(dataset.starts) - 1)
+    assert len(last) > 5
+    assert sorted(place for members in packed.polish for place in members) == list(last)
+    batch = packed.batch(1, polish=True)
+    assert batch.lengths == tuple(packed.lengths[place] for place in packed.polish[1])
+
+
+def test_stirring_changes_requests_and_never_answers() -> None:
+    plain, stirred = Source(7, held_out=False), Source(7, held_out=False)
+    make = stirring.stirred(lambda source: identity.generate(plain))
+    changed = 0
+    for _ in range(60):
+        state = plain.random.getstate()
+        made = make(stirred)
+        plain.random.setstate(state)
+        wanted = identity.generate(plain)
+        assert [piece for piece in made if piece.answer] == [
+            piece for piece in wanted if piece.answer
+        ]
+        changed += made != wanted
+        for one, other in zip(made, wanted, strict=True):
+            assert one.text.count("<|im_start|>") == other.text.count("<|im_start|>")
+            assert abs(len(one.text) - len(other.text)) < 80
+    assert 20 < changed < 60
 
 
 def test_a_batch_is_its_documents_end_to_end(dataset: packing.Dataset) -> None:

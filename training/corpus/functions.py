@@ -226,6 +226,8 @@ PHRASE_TRIES = 6
 ODD_SHARE = 0.25
 ODD_WORDS = "at to from for in with of on by as using near into about under"
 ODD_PHRASES = (*(f"{word} {{}}" for word in ODD_WORDS.split()), "{}", "via {}", "called {}")
+# And so that it is the words of a wish that choose its function, not a sentence known by heart.
+ODD_WORDING_SHARE = 0.3
 ASKING_VERBS = frozenset(("get", "check", "show", "find", "tell", "read", "search", "track"))
 
 
@@ -301,15 +303,32 @@ def offer(source: Source, *, brief: bool = False) -> Offered:
         name = words.varied(source, slot.names, 0.35)
         if source.chance(0.06):
             name = words.made_up(source)
-        elif not source.held_out and source.chance(0.15):
+        elif not source.held_out and source.chance(0.1):
             name = f"{words.word(source)}_{name}"
         if name not in used:
             used.add(name)
             parameters.append(Parameter(name, slot))
-    description = source.pick(DESCRIPTIONS).format(verb=verb, Verb=verb.capitalize(), noun=noun)
+    if not source.held_out and source.chance(ODD_WORDING_SHARE):
+        description = _oddly(source, verb, noun, "")
+    else:
+        wording = source.pick(DESCRIPTIONS)
+        description = wording.format(verb=verb, Verb=verb.capitalize(), noun=noun)
     name = function_name(source, verb, noun)
     schema = _schema(source, name, description, tuple(parameters))
     return Offered(name, verb, noun, description, tuple(parameters), schema)
+
+
+def _oddly(source: Source, verb: str, noun: str, rest: str) -> str:
+    """A sentence of any words around those that count."""
+
+    def some(most: int) -> list[str]:
+        return [
+            source.random.choice(words.fresh_words()) for _ in range(source.random.randint(0, most))
+        ]
+
+    before = source.random.choice(("the", "a", "my", "this", "any"))
+    said = " ".join([*some(4), verb, *some(1), before, f"{noun}{rest}", *some(2)])
+    return said[0].upper() + said[1:] + source.random.choice((".", "?", "", "!"))
 
 
 def invented_noun(source: Source) -> str:
@@ -381,6 +400,8 @@ def ask(source: Source, offered: Offered) -> tuple[str, dict[str, Any]]:
         " " + phrase.format(arguments[each.name])
         for phrase, each in zip(phrases, mentioned, strict=True)
     )
+    if not source.held_out and source.chance(ODD_WORDING_SHARE):
+        return _oddly(source, offered.verb, offered.noun, rest), arguments
     wording = source.pick(ASKING if offered.verb in ASKING_VERBS else DOING)
     text = wording.format(
         verb=offered.verb, Verb=offered.verb.capitalize(), noun=offered.noun, rest=rest

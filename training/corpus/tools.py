@@ -114,10 +114,13 @@ def brief(source: Source) -> ToolTalk:
         listed = several(source, source.random.randint(2, 6), brief=True)
     else:
         listed = several(source, source.random.randint(1, 3))
-    tasks = [
-        (terse if source.chance(0.7) else single)(source, listed)
-        for _ in range(source.random.randint(3, 8))
-    ]
+    tasks: list[Task] = []
+    for _ in range(source.random.randint(3, 8)):
+        roll = source.random.random()
+        if roll < 0.1 and len(listed) > 1:
+            tasks.append(double(source, listed))
+        else:
+            tasks.append((terse if roll < 0.7 else single)(source, listed))
     return ToolTalk(tuple(each.schema for each in listed), tuple(tasks))
 
 
@@ -339,6 +342,16 @@ def generate(source: Source) -> Sample:
 
 def practice(source: Source) -> Sample:
     return spoken(source, brief(source))
+
+
+def declining(source: Source) -> Sample:
+    """As often no function fits as one does."""
+    listed = several(source, source.random.randint(1, 4))
+    tasks = [
+        (without if source.chance(0.5) else single)(source, listed)
+        for _ in range(source.random.randint(2, 5))
+    ]
+    return spoken(source, ToolTalk(tuple(each.schema for each in listed), tuple(tasks)))
 
 
 def spoken(source: Source, chosen: ToolTalk) -> Sample:
