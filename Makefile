@@ -105,6 +105,6 @@ lock: $(VENV)/.dev  ## pin the dependencies anew
 	$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -c requirements.txt -o requirements-dev.txt requirements-dev.in
 
 clean:  ## remove what setup made
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(TRAINING)
 
 .PHONY: train evaluate test-training test-kills test-families test-model help setup dev serve test test-sdks check fmt docs fuzz bench bench-litellm lock clean
