@@ -204,11 +204,11 @@ def _look_up(model: Model) -> None:
         query[head * WIDTH + one, columns(NAMED)] = token
         query[head * WIDTH + other, columns(beside)] = weight
     for pair, share in FAR_FALL.items():
-        size_of_it = AVERSION * math.sqrt(share)
+        amount = AVERSION * math.sqrt(share)
         for group in (0, 2):
-            key[group * WIDTH + pair, 0] = size_of_it
+            key[group * WIDTH + pair, 0] = amount
         for head in (0, 1, 4):
-            query[head * WIDTH + pair, 0] = -size_of_it
+            query[head * WIDTH + pair, 0] = -amount
     _say(block)
 
 
