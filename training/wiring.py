@@ -7,7 +7,7 @@ that training would find:
     layer 0   two heads note which tokens stood one and two positions back; two others gather the
               words that stand around, one in a narrow bag and one in a wide one
     layer 1   heads that look for a place where the same stood before, and say which token came next:
-              this token in the same surroundings; this token and the one before it; this token alone
+              this token in the same surroundings; this token and the one before it
 
 The surroundings are what tells one function's parameters from another's: `<parameter=` stands before
 every name, but only in one place among the words of this function.
@@ -15,7 +15,7 @@ every name, but only in one place among the words of this function.
 The columns of the hidden state are dealt out for it: a constant, a mark of the most frequent tokens
 (which no bag counts much), what the token is, the two notes and the two bags. The circuit is held as
 it is to the end: the first steps would break it before it is of use, and set free later it is
-forgotten. Three more heads of layer 1 begin alike, softly, and are free to change. Everything else
+forgotten. Four more heads of layer 1 begin alike, softly, and are free to change. Everything else
 begins at random with silent outputs.
 """
 
