@@ -86,7 +86,7 @@ def test_the_polish_is_read_apart(dataset: packing.Dataset) -> None:
 
 def test_stirring_changes_requests_and_never_answers() -> None:
     plain, stirred = Source(7, held_out=False), Source(7, held_out=False)
-    make = stirring.stirred(lambda source: identity.generate(plain), 0.6)
+    make = stirring.stirred(lambda source: identity.generate(plain))
     changed = 0
     for _ in range(60):
         state = plain.random.getstate()

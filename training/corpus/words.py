@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import keyword
-import re
 from functools import cache, lru_cache
 
 from training.corpus.source import Pool, Source, lines, spaced
@@ -172,7 +171,6 @@ SYLLABLES = spaced(
 CAPITALS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 
 
-WORD = re.compile(" [a-z]{3,}")
 FRESH_SHARE = 0.6
 POOLS = (PEOPLE, CITIES, PLAIN, COLOURS, LANGUAGES, CURRENCIES, WEATHER, SYLLABLES)
 
@@ -182,9 +180,8 @@ def fresh_words() -> tuple[str, ...]:
     """The words among the frequent tokens, but for those that any pool holds out."""
     taken = {word.lower() for pool in POOLS for word in pool.held_out}
     taken |= {*keyword.kwlist, *dir(builtins)}
-    texts = {tokenizer().decode([token]).lower() for token in range(COMMON_TOKENS)}
-    # Those that begin with a space are words; most others are pieces.
-    words = {text[1:] for text in texts if text.isascii() and WORD.fullmatch(text)}
+    texts = {tokenizer().decode([token]).strip().lower() for token in range(COMMON_TOKENS)}
+    words = {text for text in texts if text.isascii() and text.isalpha() and len(text) > 2}
     return tuple(sorted(words - taken))
 
 
