@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from training.chat import render
+from training.corpus import tools
+from training.corpus.conversation import user
+from training.corpus.source import Source
 from training.model import Given, Model, turn
 from training.muon import orthogonalized
 from training.packing import Batch, Dataset
@@ -149,6 +155,42 @@ def test_a_word_begins_like_its_other_forms_and_like_its_pieces(dataset: Dataset
     assert abs(alike(time, frank)) < 0.3
     assert alike(time, bare_time) > alike(time, red)
     assert abs(alike(frank, furt)) < 0.3
+
+
+def test_the_first_name_of_a_parameter_is_found_before_the_first_step() -> None:
+    """By the words around: what stands before it stands before every other name, too."""
+    source = Source(5, held_out=False)
+    written: list[tuple[list[int], list[int]]] = []
+    while len(written) < 40:
+        talk = tools.mixed(source)
+        steps = talk.tasks[0].steps
+        if not steps or not steps[0].arguments:
+            continue
+        form = tools.tool_form(source)
+        lead = '"arguments": {"' if form == "json" else "<parameter="
+        given = [user(talk.tasks[0].request), tools.call(steps[0])]
+        text = render(given, talk.tools, tool_form=form)
+        place = text.index(lead, text.rindex("<|im_start|>assistant")) + len(lead)
+        encoded = tokenizer().encode(text)
+        # Where the name's first token is foreseen: alone, or after a quotation mark.
+        first = next(at for at, (_, end) in enumerate(encoded.offsets) if end > place)
+        written.append((encoded.ids[:first], [encoded.ids[first]]))
+    # Which tokens are frequent is counted in text of every kind.
+    others = [tokens for tokens, _ in packing.write("5", 60_000, "everything")]
+    tokens = np.concatenate([*(np.array(given + wanted) for given, wanted in written), *others])
+    token_ids, rows = np.unique(tokens, return_inverse=True)
+    starts = np.cumsum([0, *(len(given) + 1 for given, _ in written)])
+    marks = np.zeros(len(tokens), bool)
+    read = Dataset(token_ids, rows.astype(np.int32), marks, starts, 1, 2)
+    model = new_model(read, Shape(), seed=1)
+    right = 0
+    for first, last in pairwise(starts):
+        batch = flat(rows[first : last - 1].tolist(), [-1] * (last - first - 2) + [rows[last - 1]])
+        with torch.no_grad():
+            states = model.states(Given.of(batch, len(token_ids), CPU))
+            said = (states @ model.token_embd.weight[:-1].T).argmax(1)
+        right += int(said[0]) == rows[last - 1]
+    assert right > 0.8 * len(written), right
 
 
 @pytest.mark.parametrize("shape", [(320, 384), (384, 320), (128, 320)])
