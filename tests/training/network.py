@@ -160,7 +160,7 @@ def test_a_word_begins_like_its_other_forms_and_like_its_pieces(dataset: Dataset
 def test_the_first_name_of_a_parameter_is_found_before_the_first_step() -> None:
     """By the words around: what stands before it stands before every other name, too."""
     source = Source(5, held_out=False)
-    written: list[tuple[list[int], list[int]]] = []
+    written: list[list[int]] = []  # each ends with the token to be found
     while len(written) < 40:
         talk = tools.mixed(source)
         steps = talk.tasks[0].steps
@@ -174,12 +174,12 @@ def test_the_first_name_of_a_parameter_is_found_before_the_first_step() -> None:
         encoded = tokenizer().encode(text)
         # Where the name's first token is foreseen: alone, or after a quotation mark.
         first = next(at for at, (_, end) in enumerate(encoded.offsets) if end > place)
-        written.append((encoded.ids[:first], [encoded.ids[first]]))
+        written.append(encoded.ids[: first + 1])
     # Which tokens are frequent is counted in text of every kind.
     others = [tokens for tokens, _ in packing.write("5", 60_000, "everything")]
-    tokens = np.concatenate([*(np.array(given + wanted) for given, wanted in written), *others])
+    tokens = np.concatenate([*written, *others])
     token_ids, rows = np.unique(tokens, return_inverse=True)
-    starts = np.cumsum([0, *(len(given) + 1 for given, _ in written)])
+    starts = np.cumsum([0, *(len(ids) for ids in written)])
     marks = np.zeros(len(tokens), bool)
     read = Dataset(token_ids, rows.astype(np.int32), marks, starts, 1, 2)
     model = new_model(read, Shape(), seed=1)
