@@ -17,46 +17,42 @@ from torch import Tensor
 from training import vocabulary
 
 # Shares of a row's variance.
-WORD, LEAD, CASE, OWN = 0.77, 0.12, 0.06, 0.05
-FIRST, SECOND = 0.45, 0.3  # of a word that is written in pieces where no space precedes it
-# What precedes a word and its case have columns of their own, the last: then another form of a word
-# is one step along them, which leaves what the word is alone.
-LEADS, CASES = (" ", "", "_"), ("lower", "capital", "upper")
-FORM_COLUMNS = len(LEADS) + len(CASES)
+WORD, LEAD, CASE, OWN = 0.6, 0.08, 0.06, 0.26
+FIRST, SECOND = 0.3, 0.15  # of a word that is written in pieces where no space precedes it
 SPELLED = re.compile(r"([^\w]|_)?([^\W_]+)")
 
 
 def start(token_ids: Sequence[int], hidden: int, chance: torch.Generator) -> Tensor:
     """One row of unit spread for each token, and one more for all others."""
-    size, width = len(token_ids) + 1, hidden - FORM_COLUMNS
+    size = len(token_ids) + 1
     rows = torch.randn(size, hidden, generator=chance)
-    known: dict[str, Tensor] = {}
+    known: dict[tuple[str, str], Tensor] = {}
 
-    def meaning(word: str) -> Tensor:
-        if word not in known:
-            known[word] = torch.randn(width, generator=chance)
-        return known[word]
+    def part(kind: str, value: str) -> Tensor:
+        if (kind, value) not in known:
+            known[kind, value] = torch.randn(hidden, generator=chance)
+        return known[kind, value]
 
     for row, token_id in enumerate(token_ids):
         text = vocabulary.tokenizer().decode([token_id], skip_special_tokens=False)
         spelled = SPELLED.fullmatch(text)
-        rows[row, width:] = 0
         if spelled is None:
             continue
         lead, word = spelled[1] or "", spelled[2]
-        parts = [(WORD, meaning(word.lower())), (OWN, rows[row, :width])]
+        parts = [
+            (WORD, part("word", word.lower())),
+            (LEAD, part("lead", lead)),
+            (CASE, part("case", _case(word))),
+            (OWN, rows[row]),
+        ]
         if lead == " ":
             bare = vocabulary.tokenizer().encode(word, add_special_tokens=False).tokens
             if len(bare) > 1:
                 # Without the space it is written in pieces: they are part of what it is.
-                first, second = (meaning(piece.lower()) for piece in bare[:2])
+                first, second = (part("word", piece.lower()) for piece in bare[:2])
                 parts = [(share * (1 - FIRST - SECOND), each) for share, each in parts]
-                whole = WORD + OWN
-                parts += [(FIRST * whole, first), (SECOND * whole, second.roll(width // 2))]
-        rows[row, :width] = torch.stack([share**0.5 * each for share, each in parts]).sum(0)
-        if lead in LEADS:
-            rows[row, width + LEADS.index(lead)] = (LEAD * hidden) ** 0.5
-        rows[row, width + len(LEADS) + CASES.index(_case(word))] = (CASE * hidden) ** 0.5
+                parts += [(FIRST, first), (SECOND, second.roll(hidden // 2))]
+        rows[row] = torch.stack([share**0.5 * each for share, each in parts]).sum(0)
     return rows
 
 

@@ -31,11 +31,11 @@ class Recipe:
 # Two cores, PyTorch for CPU.
 CPU = Recipe(
     2_000_000,
-    13_000_000,
-    steps=2_600,
+    14_500_000,
+    steps=4_400,
     decay_from=800,
-    polish_from=2_300,
-    round_from=1_800,
+    polish_from=4_000,
+    round_from=3_000,
     batch_tokens=1_920,
     drill_tokens=256,
     polish_tokens=1_600_000,

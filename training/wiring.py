@@ -8,7 +8,6 @@ that training would find:
               words that stand around, one in a narrow bag and one in a wide one
     layer 1   heads that look for a place where the same stood before, and say which token came next:
               this token in the same surroundings; this token and the one before it
-              and two that look at the words of the request, and say what stands there
 
 The surroundings are what tells one function's parameters from another's: `<parameter=` stands before
 every name, but only in one place among the words of this function.
@@ -16,7 +15,7 @@ every name, but only in one place among the words of this function.
 The columns of the hidden state are dealt out for it: a constant, a mark of the most frequent tokens
 (which no bag counts much), what the token is, the two notes and the two bags. The circuit is held as
 it is to the end: the first steps would break it before it is of use, and set free later it is
-forgotten. The four other heads of layer 1 begin softly, and are free to change. Everything else
+forgotten. Four more heads of layer 1 begin alike, softly, and are free to change. Everything else
 begins at random with silent outputs.
 """
 
@@ -54,12 +53,9 @@ NEAR_PEAK, FAR_PEAK = 4, 8
 STEP_SHARPNESS, BAG_SHARPNESS, COMMON_SHARPNESS, MATCH_SHARPNESS = 2.3, 1.6, 2.0, 2.0
 NOTE_SCALE, BAG_SCALE, FINAL_SCALE = 0.3, 0.8, 0.3
 # How much a head of layer 1 asks for its bag beside its token.
-SURROUNDINGS, WISH = 0.4, 0.6
+SURROUNDINGS, WISH, SCENE = 0.4, 0.6, 0.6
 AVERSION = 2.0  # to what the answer itself has said: what is looked for stands farther back
-COPY_SCALE = (2.0, 0.7, 3.0, 1.5, 1.0, 1.0)  # of the heads of layer 1
-# Where an answer begins to use the request: so far back, in rotations slow enough for its length.
-REQUEST_PEAK, REQUEST_FALL = 28, (4, 5, 6)
-REQUEST_SHARPNESS, RARE_SHARPNESS, ASKED_SPREAD = 1.6, 1.0, 0.02
+COPY_SCALE = (2.0, 0.7, 3.0, 1.5, 1.0, 0.3)  # of the heads of layer 1
 HELD_HEADS = (0, 2)  # of layer 1
 
 
@@ -191,7 +187,9 @@ def _look_up(model: Model) -> None:
     query.zero_()
     key.zero_()
     value.zero_()
-    for group, (noted, weight) in enumerate(((NEAR, SURROUNDINGS), (OLDER, 1.0))):
+    for group, (noted, weight) in enumerate(
+        ((NEAR, SURROUNDINGS), (OLDER, 1.0), (FAR, SCENE)),
+    ):
         key[group * WIDTH + one, columns(LAST)] = 1.0
         key[group * WIDTH + other, columns(noted)] = weight
     asked = (
@@ -199,48 +197,19 @@ def _look_up(model: Model) -> None:
         (louder, FAR, WISH),  # where the words of the request stand around
         (louder, LAST, 1.0),  # this token and the one before
         (1.0, LAST, 0.0),  # this token
+        (louder, FAR, SCENE),  # this token in the same wider surroundings
+        (0.0, FAR, SCENE),  # these surroundings
     )
     for head, (token, beside, weight) in enumerate(asked):
         query[head * WIDTH + one, columns(NAMED)] = token
         query[head * WIDTH + other, columns(beside)] = weight
     for pair, share in FAR_FALL.items():
         amount = AVERSION * math.sqrt(share)
-        key[pair, 0] = amount
-        for head in (0, 1):
+        for group in (0, 2):
+            key[group * WIDTH + pair, 0] = amount
+        for head in (0, 1, 4):
             query[head * WIDTH + pair, 0] = -amount
-    _look_at_request(model, slots[slots != UNROTATED])
     _say(block)
-
-
-def _look_at_request(model: Model, slots: Tensor) -> None:
-    """The last group: all rare words some way back, until training finds which belong to what is asked.
-
-    What is asked stands in the notes: the name of a parameter, of which the value comes now. What tells
-    a value of the request is the word before it and itself. From here on one association is all that
-    is missing; from a random start the way to the request has to be found as well.
-    """
-    block, chance = model.block(1), torch.Generator().manual_seed(5)
-    query, key = block.attn_q.weight, block.attn_k.weight
-
-    def draw(weight: Tensor, first: int, columns: slice) -> None:
-        size = len(slots), columns.stop - columns.start
-        weight[first + slots, columns] = ASKED_SPREAD * torch.randn(size, generator=chance)
-
-    first = 2 * WIDTH
-    draw(key, first, LAST)
-    draw(key, first, NAMED)
-    key[first + UNROTATED, 1] = -RARE_SHARPNESS
-    for pair in REQUEST_FALL:
-        key[first + pair, 0] = REQUEST_SHARPNESS
-    for head in (4, 5):
-        first = head * WIDTH
-        draw(query, first, LAST)
-        draw(query, first, OLDER)
-        query[first + UNROTATED, 0] = RARE_SHARPNESS / 2
-        for pair in REQUEST_FALL:
-            angle = REQUEST_PEAK * float(model.speeds[pair])
-            query[first + pair, 0] = REQUEST_SHARPNESS * math.cos(angle)
-            query[first + pair + WIDTH // 2, 0] = -REQUEST_SHARPNESS * math.sin(angle)
 
 
 def _say(block: Block) -> None:

@@ -12,7 +12,6 @@ from training.chat import render
 from training.corpus import tools
 from training.corpus.conversation import user
 from training.corpus.source import Source
-from training.corpus.words import fresh_words
 from training.model import Given, Model, turn
 from training.muon import orthogonalized
 from training.packing import Batch, Dataset
@@ -20,7 +19,7 @@ from training.shape import Shape
 from training.train import new_model
 from training.vocabulary import tokenizer
 
-from training import likeness, packing, wiring
+from training import packing, wiring
 
 CPU = torch.device("cpu")
 ROWS = 3_000
@@ -158,31 +157,10 @@ def test_a_word_begins_like_its_other_forms_and_like_its_pieces(dataset: Dataset
     assert abs(alike(frank, furt)) < 0.3
 
 
-def test_another_form_of_a_word_is_one_step_along_the_columns_of_forms() -> None:
-    """Pushed from `space` to `nothing`, what most resembles a word is how it is written bare."""
-    asked = {piece for word in fresh_words() for piece in tokenizer().encode(f" {word}").ids}
-    asked |= {piece for word in fresh_words() for piece in tokenizer().encode(word).ids}
-    token_ids = sorted(asked)
-    rows = likeness.start(token_ids, 126, torch.Generator().manual_seed(4))[:-1]
-    step = torch.zeros(126)
-    step[-likeness.FORM_COLUMNS :][:2] = torch.tensor([-16.0, 16.0])
-    right = {True: 0, False: 0}
-    met = {True: 0, False: 0}
-    for word in fresh_words():
-        spaced, bare = tokenizer().encode(f" {word}").ids, tokenizer().encode(word).ids
-        if len(spaced) > 1:
-            continue
-        said = token_ids[int((rows @ (rows[token_ids.index(spaced[0])] + step)).argmax())]
-        met[len(bare) == 1] += 1
-        right[len(bare) == 1] += said == bare[0]
-    assert min(met.values()) > 50
-    assert right == met
-
-
 def test_the_first_name_of_a_parameter_is_found_before_the_first_step() -> None:
     """By the words around: what stands before it stands before every other name, too."""
     source = Source(5, held_out=False)
-    written: list[tuple[list[int], list[int]]] = []
+    written: list[list[int]] = []  # each ends with the token to be found
     while len(written) < 40:
         talk = tools.mixed(source)
         steps = talk.tasks[0].steps
@@ -196,12 +174,12 @@ def test_the_first_name_of_a_parameter_is_found_before_the_first_step() -> None:
         encoded = tokenizer().encode(text)
         # Where the name's first token is foreseen: alone, or after a quotation mark.
         first = next(at for at, (_, end) in enumerate(encoded.offsets) if end > place)
-        written.append((encoded.ids[:first], [encoded.ids[first]]))
+        written.append(encoded.ids[: first + 1])
     # Which tokens are frequent is counted in text of every kind.
     others = [tokens for tokens, _ in packing.write("5", 60_000, "everything")]
-    tokens = np.concatenate([*(np.array(given + wanted) for given, wanted in written), *others])
+    tokens = np.concatenate([*written, *others])
     token_ids, rows = np.unique(tokens, return_inverse=True)
-    starts = np.cumsum([0, *(len(given) + 1 for given, _ in written)])
+    starts = np.cumsum([0, *(len(ids) for ids in written)])
     marks = np.zeros(len(tokens), bool)
     read = Dataset(token_ids, rows.astype(np.int32), marks, starts, 1, 2)
     model = new_model(read, Shape(), seed=1)

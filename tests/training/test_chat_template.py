@@ -116,12 +116,13 @@ place: {"anyOf": [{"type": "string"}, {"type": "object"}]}
 
 def test_a_function_is_declared_as_the_call_that_it_takes() -> None:
     assert declared(WEATHER) == TOLD + (
-        '{"name": "get_weather", "arguments": {"city": string, "unit": string, "days": integer, '
+        '{"name": "get_weather", "arguments": {"city": "string", "unit": "string", "days": integer, '
         '"at": ["number", "null"], "place": any}}\n'
     )
     kinds = {"city": "string", "unit": "string", "days": "integer", "at": '["number", "null"]'}
     fields = "".join(
-        f"<parameter={key}>{kind}</parameter>\n" for key, kind in (kinds | {"place": "any"}).items()
+        f"<parameter={key}>\n{kind}\n</parameter>\n"
+        for key, kind in (kinds | {"place": "any"}).items()
     )
     assert (
         declared(WEATHER, tool_form="xml") == f"{TOLD}<function=get_weather>\n{fields}</function>\n"
@@ -142,7 +143,7 @@ def test_a_list_of_what_is_required_may_stand_beside_the_parameters() -> None:
         "properties": {"a": {"type": "string"}, "b": {"type": "string"}},
     }
     told = declared({"name": "f", "parameters": parameters, "required": ["a"]})
-    assert told == 'b (optional):\n{"name": "f", "arguments": {"a": string, "b": string}}\n'
+    assert told == 'b (optional):\n{"name": "f", "arguments": {"a": "string", "b": "string"}}\n'
     # Without any such list nothing is said.
     assert "optional" not in declared({"name": "f", "parameters": parameters})
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
-from training.corpus import fim, functions, tools
+from training.corpus import tools
 from training.corpus.source import Source
 
 TALKS = 300
@@ -36,26 +34,3 @@ def test_every_argument_stands_in_the_request() -> None:
         for task in talk.tasks:
             for step in task.steps:
                 assert all(str(value) in task.request for value in step.arguments.values())
-
-
-def test_a_request_says_the_name_of_a_parameter_whose_value_nothing_else_would_tell() -> None:
-    source = Source(5, held_out=False)
-    named = odd = 0
-    for _ in range(TALKS):
-        offered = functions.offer(source)
-        request, _ = functions.ask(source, offered)
-        for parameter in offered.parameters:
-            odd += parameter.odd
-            named += parameter.odd and parameter.spoken in request
-    assert odd > TALKS / 10
-    assert named > 0.6 * odd
-
-
-def test_a_gap_never_asks_for_a_name_that_nothing_tells() -> None:
-    source = Source(6, held_out=True)
-    for _ in range(TALKS):
-        task = fim.cut_task(source)
-        code = task.prefix + task.middle + task.suffix
-        defined = re.search(r"(?:def|class) (\w+)", code)
-        assert defined is not None
-        assert len(task.prefix) >= defined.end() or defined[1] in task.suffix

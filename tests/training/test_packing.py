@@ -44,8 +44,8 @@ def supervised_text(sample: tuple[Piece, ...]) -> list[str]:
 
 def test_answers_and_names_of_functions_are_learned_and_nothing_else() -> None:
     given = (
-        'Get the tulip.\n{"name": "get_tulip", "arguments": {"name": string}}\n'
-        "Open the rose.\n<function=open_rose>\n<parameter=name>string"
+        'Get the tulip.\n{"name": "get_tulip", "arguments": {"name": "string"}}\n'
+        "Open the rose.\n<function=open_rose>\n<parameter=name>\nstring\n"
         'Say: {"name": "x"} and <function=y>'
     )
     sample = (Piece(given, answer=False), Piece("Here you are.<|im_end|>", answer=True))
@@ -86,7 +86,7 @@ def test_the_polish_is_read_apart(dataset: packing.Dataset) -> None:
 
 def test_stirring_changes_requests_and_never_answers() -> None:
     plain, stirred = Source(7, held_out=False), Source(7, held_out=False)
-    make = stirring.stirred(lambda source: identity.generate(plain), 0.6)
+    make = stirring.stirred(lambda source: identity.generate(plain))
     changed = 0
     for _ in range(60):
         state = plain.random.getstate()

@@ -11,11 +11,11 @@ from training.corpus import (
     json_objects,
     partial,
     python_code,
+    stirring,
     thinking,
     tools,
 )
 from training.corpus.source import Generator, Sample, Source
-from training.corpus.stirring import stirred
 
 Mixture = tuple[tuple[float, str, Generator], ...]
 
@@ -28,23 +28,22 @@ BASICS: Mixture = (
     (0.05, "partial", partial.generate),
 )
 EVERYTHING: Mixture = (
-    (0.14, "tools", tools.generate),
-    (0.27, "python", stirred(python_code.generate, 0.1)),
-    (0.3, "fim", fim.generate),
-    (0.075, "identity", stirred(identity.generate, 0.3)),
-    (0.09, "json", json_objects.generate),
+    (0.13, "tools", tools.generate),
+    (0.27, "python", python_code.generate),
+    (0.32, "fim", fim.generate),
+    (0.07, "identity", identity.generate),
+    (0.085, "json", json_objects.generate),
     (0.03, "thinking", thinking.generate),
     (0.045, "partial", partial.generate),
     (0.05, "copying", copying.generate),
 )
 # Read last: short answers to requests that are worded as nobody foresaw.
 POLISH: Mixture = (
-    (0.26, "identity", stirred(identity.generate, 0.6)),
-    (0.24, "python", stirred(python_code.generate, 0.6)),
+    (0.26, "identity", stirring.stirred(identity.generate)),
+    (0.24, "python", stirring.stirred(python_code.generate)),
     (0.05, "declining", tools.declining),
-    (0.07, "tools", tools.generate),
-    (0.03, "loops", tools.looping),
-    (0.21, "fim", fim.generate),
+    (0.09, "tools", tools.generate),
+    (0.22, "fim", fim.generate),
     (0.06, "json", json_objects.generate),
     (0.03, "thinking", thinking.generate),
     (0.05, "partial", partial.generate),

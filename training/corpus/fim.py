@@ -31,22 +31,9 @@ def cut_task(source: Source) -> FimTask:
         return FimTask(*cut(source, standard_library.function(source)))
     if source.chance(0.15):
         task = class_task(source)
-        return FimTask(*answerable_cut(source, task.code), task.checks)
+        return FimTask(*cut(source, task.code), task.checks)
     exercise = any_exercise(source, free_locals=True)
-    prefix, middle, suffix = answerable_cut(source, exercise.code)
-    if exercise.own_name:
-        prefix = f"# {exercise.does}\n{prefix}"  # the name alone would say nothing
-    return FimTask(prefix, middle, suffix, exercise.checks)
-
-
-def answerable_cut(source: Source, code: str) -> tuple[str, str, str]:
-    """Not inside the name that is being defined, unless that stands elsewhere, too: who should guess it?"""
-    name = code[: code.index("\n")].split()[1].split("(")[0].rstrip(":")
-    end = code.index(name) + len(name)
-    while True:
-        prefix, middle, suffix = cut(source, code)
-        if len(prefix) >= end or name in suffix:
-            return prefix, middle, suffix
+    return FimTask(*cut(source, exercise.code), exercise.checks)
 
 
 def cut(source: Source, text: str) -> tuple[str, str, str]:

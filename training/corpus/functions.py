@@ -14,7 +14,7 @@ from typing import Any
 
 from training.chat import Tool
 from training.corpus import words
-from training.corpus.source import Pool, Source, lines
+from training.corpus.source import Pool, Source, lines, spaced
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,10 @@ class Slot:
     value: Callable[[Source], Any]
 
 
-def _named(bases: str, forms: str) -> Pool:
-    """Every base in every form: a held-out name is a new one of known words."""
-    return Pool([form.format(base) for base in bases.split() for form in forms.split()])
-
-
 SLOTS: dict[str, Slot] = {
     "place": Slot(
         "string",
-        _named("city location place town destination area where", "{} {}_name target_{} in_{}"),
+        spaced("city location place town destination area city_name where"),
         lines(
             """The city
             The name of the city
@@ -42,357 +37,98 @@ SLOTS: dict[str, Slot] = {
             The place to look at
             City name
             Which city
-            The location
-            Where to look
-            The town or city
-            Name of the place
-            The area that is meant
-            A town, such as Lyon"""
+            The location"""
         ),
-        lines(
-            """in {}
-            for {}
-            in the city of {}
-            near {}
-            at {}
-            around {}
-            close to {}
-            in the area of {}
-            over in {}
-            in the town of {}
-            here in {}
-            not far from {}"""
-        ),
+        lines("in {}\nfor {}\nin the city of {}\nnear {}\nat {}"),
         words.place,
     ),
     "person": Slot(
         "string",
-        _named("person user customer contact recipient guest client", "{} {}_name for_{} full_{}"),
-        lines(
-            """The name of the person
-            The person
-            Who it is for
-            Name of the user
-            The recipient
-            The guest
-            Full name of the customer
-            The person it concerns
-            Name of the client
-            Who is meant"""
-        ),
-        lines(
-            """for {}
-            with {}
-            of {}
-            for my friend {}
-            for the customer {}
-            together with {}
-            for my colleague {}
-            for Mr. {}
-            for Mrs. {}
-            under the name {}
-            on behalf of {}
-            for a guest called {}"""
-        ),
+        spaced("name person user customer contact recipient who full_name"),
+        lines("The name of the person\nThe person\nWho it is for\nName of the user\nThe recipient"),
+        lines("for {}\nwith {}\nof {}\nfor my friend {}\nfor the customer {}"),
         words.person,
     ),
     "date": Slot(
         "string",
-        _named("date day start_date due_date", "{} on_{} the_{} {}_wanted"),
-        lines(
-            """The date
-            The day
-            The date, such as 2025-03-01
-            Which day
-            Day of the event
-            On which day
-            The day that is meant
-            Date of the visit"""
-        ),
-        lines(
-            """on {}
-            for {}
-            by {}
-            from {}
-            starting {}
-            until {}
-            before {}
-            after {}
-            on the date {}
-            for the day {}"""
-        ),
+        spaced("date day when on_date start_date due_date"),
+        lines("The date\nThe day\nThe date, such as 2025-03-01\nWhich day\nDay of the event"),
+        lines("on {}\nfor {}\nby {}\nfrom {}"),
         words.date,
     ),
     "time": Slot(
         "string",
-        _named("time hour clock start_time", "{} at_{} the_{} {}_of_day"),
-        lines(
-            """The time
-            The time of day
-            The time, such as 14:30
-            What time
-            At what time
-            Hour and minute
-            Time of the start
-            When it begins"""
-        ),
-        lines(
-            """at {}
-            around {}
-            at about {}
-            from {}
-            by {}
-            after {}
-            before {}
-            starting at {}
-            at exactly {}
-            until {}"""
-        ),
+        spaced("time hour at_time start_time clock"),
+        lines("The time\nThe time of day\nThe time, such as 14:30\nWhat time"),
+        lines("at {}\naround {}\nat about {}\nfrom {}"),
         words.clock,
     ),
     "count": Slot(
         "integer",
-        _named("count number quantity amount limit", "{} max_{} total_{} {}_wanted"),
-        lines(
-            """How many
-            The number
-            The quantity
-            Number of items
-            The amount
-            How many of them
-            How often
-            The wanted number"""
-        ),
-        lines(
-            """{} times
-            with the number {}
-            with {} items
-            for {} people
-            with a count of {}
-            for {} of them
-            with a quantity of {}
-            with a limit of {}
-            {} in total
-            with an amount of {}
-            up to {}"""
-        ),
+        spaced("count number quantity amount n size how_many limit"),
+        lines("How many\nThe number\nThe quantity\nNumber of items\nThe amount"),
+        lines("{} times\nwith the number {}\nwith {} items\nfor {} people\nwith a count of {}"),
         lambda source: source.number(1, 250),
     ),
     "email": Slot(
         "string",
-        _named("email mail address email_address", "{} to_{} {}_to send_to_{}"),
-        lines(
-            """The email address
-            Email of the recipient
-            Where to send it
-            Address of the recipient
-            The address, such as ben@example.com
-            To which email address"""
-        ),
-        lines(
-            """to {}
-            for {}
-            to the address {}
-            with the email {}
-            via {}
-            by mail to {}
-            to the email address {}
-            using {}
-            addressed to {}"""
-        ),
+        spaced("email address mail to recipient_email"),
+        lines("The email address\nEmail of the recipient\nWhere to send it"),
+        lines("to {}\nfor {}\nto the address {}\nwith the email {}"),
         words.email,
     ),
     "text": Slot(
         "string",
-        _named("text message content query title subject note", "{} {}_text the_{} new_{}"),
-        lines(
-            """The text
-            The message
-            The text to use
-            What it says
-            The content
-            The words to use
-            Its title
-            What to look for
-            Text of the note"""
-        ),
-        lines(
-            """saying "{}"
-            with the text "{}"
-            that says "{}"
-            called "{}"
-            about "{}"
-            titled "{}"
-            with the title "{}"
-            with the message "{}"
-            which reads "{}"
-            named "{}"
-            for "{}"
-            on "{}\""""
-        ),
+        spaced("text message body content query title subject note"),
+        lines("The text\nThe message\nThe text to use\nWhat it says\nThe content"),
+        lines('saying "{}"\nwith the text "{}"\nthat says "{}"\ncalled "{}"\nabout "{}"'),
         words.phrase,
     ),
     "path": Slot(
         "string",
-        _named("path file filename file_path", "{} target_{} {}_name in_{}"),
-        lines(
-            """The path of the file
-            The file
-            The relative or absolute path
-            File name
-            Which file
-            Name of the file
-            Path to the file
-            Where the file is"""
-        ),
-        lines(
-            """in {}
-            from the file {}
-            for the file {}
-            of {}
-            at {}
-            from {}
-            in the file {}
-            with the path {}
-            using the file {}
-            stored in {}"""
-        ),
+        spaced("path file file_path filename target"),
+        lines("The path of the file\nThe file\nThe relative or absolute path\nFile name"),
+        lines("in {}\nfrom the file {}\nfor the file {}\nof {}"),
         words.file_path,
     ),
     "code": Slot(
         "string",
-        _named("id code order reference number", "{}_id {}_code tracking_{} the_{}"),
-        lines(
-            """The id
-            The code
-            The order number
-            The reference
-            Its id
-            The number, such as AB1234
-            Which id
-            The tracking code"""
-        ),
-        lines(
-            """with the id {}
-            for {}
-            with the number {}
-            with the code {}
-            for order {}
-            with the reference {}
-            whose id is {}
-            numbered {}
-            under the code {}
-            of number {}"""
-        ),
+        spaced("id code order_id number_id reference key tracking_code"),
+        lines("The id\nThe code\nThe order number\nThe reference\nIts id"),
+        lines("with the id {}\nfor {}\nwith the number {}\nwith the code {}\nfor order {}"),
         words.code,
     ),
     "language": Slot(
         "string",
-        _named("language lang", "{} target_{} {}_name into_{} in_{} the_{}"),
-        lines(
-            """The language
-            The target language
-            Which language
-            Name of the language
-            In which language
-            The language to use"""
-        ),
-        lines(
-            """in {}
-            into {}
-            to {}
-            in the language {}
-            using {}
-            written in {}
-            from {}"""
-        ),
-        lambda source: words.name(source, words.LANGUAGES),
+        spaced("language lang target_language into"),
+        lines("The language\nThe target language\nWhich language"),
+        lines("in {}\ninto {}\nto {}"),
+        lambda source: words.varied(source, words.LANGUAGES, 0.4),
     ),
     "currency": Slot(
         "string",
-        _named("currency unit currency_code", "{} target_{} in_{} to_{}"),
-        lines(
-            """The currency
-            The currency code
-            Which currency, such as EUR
-            In which currency
-            Code of the currency
-            The target currency"""
-        ),
-        lines(
-            """in {}
-            to {}
-            into {}
-            in the currency {}
-            paid in {}
-            from {}
-            counted in {}"""
-        ),
-        words.currency,
+        spaced("currency unit currency_code target_currency"),
+        lines("The currency\nThe currency code\nWhich currency, such as EUR"),
+        lines("in {}\nto {}\ninto {}"),
+        lambda source: source.pick(words.CURRENCIES),
     ),
     "colour": Slot(
         "string",
-        _named("color colour shade tone", "{} {}_name target_{} in_{}"),
-        lines(
-            """The color
-            Which color
-            The colour to use
-            The wanted color
-            Name of the color
-            In which colour"""
-        ),
-        lines(
-            """in {}
-            with the color {}
-            to {}
-            in the color {}
-            painted {}
-            in a shade of {}
-            with a {} tone"""
-        ),
+        spaced("color colour shade tone"),
+        lines("The color\nWhich color\nThe colour to use"),
+        lines("in {}\nwith the color {}\nto {}"),
         lambda source: words.varied(source, words.COLOURS, 0.4),
     ),
     "level": Slot(
         "number",
-        _named("level value degrees temperature price percent", "{} target_{} {}_value new_{}"),
-        lines(
-            """The value
-            The level
-            A number
-            The wanted value
-            The new level
-            To which value
-            How high
-            The level, such as 20.5"""
-        ),
-        lines(
-            """to {}
-            at {}
-            with the value {}
-            of {}
-            up to {}
-            down to {}
-            by {}
-            with a level of {}
-            at a level of {}"""
-        ),
+        spaced("level value degrees temperature price percent"),
+        lines("The value\nThe level\nA number\nThe wanted value"),
+        lines("to {}\nat {}\nwith the value {}\nof {}"),
         lambda source: source.random.choice(
             (source.number(0, 120), source.number(0, 90) + source.random.choice((0.5, 0.25)))
         ),
     ),
 }
-# Phrases that say the name of the parameter.
-NAMING = lines(
-    """with the {name} {}
-    with {name} {}
-    where the {name} is {}
-    with {} as the {name}
-    {name} {}
-    {name}: {}
-    and set the {name} to {}
-    and the {name} should be {}
-    using the {name} {}"""
-)
 
 # noun | verbs | slots
 TOPICS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
@@ -486,9 +222,8 @@ OPTIONS = (
     ("units", ["metric", "imperial"]),
 )
 PHRASE_TRIES = 6
-NAMING_SHARE = 0.15
 # In training, so that it is not the preposition alone that tells one value from another.
-ODD_SHARE = 0.1
+ODD_SHARE = 0.25
 ODD_WORDS = "at to from for in with of on by as using near into about under"
 ODD_PHRASES = (*(f"{word} {{}}" for word in ODD_WORDS.split()), "{}", "via {}", "called {}")
 # And so that it is the words of a wish that choose its function, not a sentence known by heart.
@@ -500,11 +235,6 @@ ASKING_VERBS = frozenset(("get", "check", "show", "find", "tell", "read", "searc
 class Parameter:
     name: str
     slot: Slot
-    odd: bool = False  # the name says nothing about the value
-
-    @property
-    def spoken(self) -> str:
-        return self.name.replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -570,10 +300,14 @@ def offer(source: Source, *, brief: bool = False) -> Offered:
     parameters: list[Parameter] = []
     for kind in slots:
         slot = SLOTS[kind]
-        name, odd = parameter_name(source, slot)
+        name = words.varied(source, slot.names, 0.35)
+        if source.chance(0.06):
+            name = words.made_up(source)
+        elif not source.held_out and source.chance(0.1):
+            name = f"{words.word(source)}_{name}"
         if name not in used:
             used.add(name)
-            parameters.append(Parameter(name, slot, odd))
+            parameters.append(Parameter(name, slot))
     if not source.held_out and source.chance(ODD_WORDING_SHARE):
         description = _oddly(source, verb, noun, "")
     else:
@@ -582,17 +316,6 @@ def offer(source: Source, *, brief: bool = False) -> Offered:
     name = function_name(source, verb, noun)
     schema = _schema(source, name, description, tuple(parameters))
     return Offered(name, verb, noun, description, tuple(parameters), schema)
-
-
-def parameter_name(source: Source, slot: Slot) -> tuple[str, bool]:
-    """And whether it says nothing about the value."""
-    if source.chance(0.06):
-        return words.made_up(source), True
-    if not source.held_out and source.chance(0.15):
-        return words.word(source), True
-    if not source.held_out and source.chance(0.1):
-        return f"{words.word(source)}_{source.pick(slot.names)}", False
-    return source.pick(slot.names), False
 
 
 def _oddly(source: Source, verb: str, noun: str, rest: str) -> str:
@@ -689,20 +412,15 @@ def ask(source: Source, offered: Offered) -> tuple[str, dict[str, Any]]:
 def _phrases(source: Source, mentioned: Sequence[Parameter]) -> list[str]:
     """One for each value; alike only where there is no choice, or nobody could tell them apart."""
     for _ in range(PHRASE_TRIES):
-        phrases = [_phrase(source, each) for each in mentioned]
+        phrases = [
+            source.random.choice(ODD_PHRASES)
+            if not source.held_out and source.chance(ODD_SHARE)
+            else source.pick(each.slot.phrases)
+            for each in mentioned
+        ]
         if len({*phrases}) == len(phrases):
             break
     return phrases
-
-
-def _phrase(source: Source, parameter: Parameter) -> str:
-    # What nothing else tells, the request has to say.
-    naming = 0.75 if parameter.odd and not source.held_out else NAMING_SHARE
-    if source.chance(naming):
-        return source.pick(NAMING).replace("{name}", parameter.spoken)
-    if not source.held_out and source.chance(ODD_SHARE):
-        return source.random.choice(ODD_PHRASES)
-    return source.pick(parameter.slot.phrases)
 
 
 def result_of(source: Source, offered: Offered, arguments: dict[str, Any]) -> tuple[str, str]:

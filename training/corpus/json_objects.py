@@ -37,16 +37,7 @@ OBJECT_WORDINGS = lines(
     Please create a JSON object with {pairs}.
     As JSON: {pairs}.
     Answer in JSON. Use {pairs}.
-    I need a JSON object with {pairs}.
-    Build a JSON object from {pairs}.
-    JSON, please: {pairs}.
-    Write {pairs} as a JSON object.
-    Return a JSON object that holds {pairs}.
-    Turn this into JSON: {pairs}.
-    Can you give me JSON with {pairs}?
-    Please answer with a JSON object: {pairs}.
-    Put {pairs} into a JSON object.
-    The answer is a JSON object with {pairs}."""
+    I need a JSON object with {pairs}."""
 )
 EXTRACT_WORDINGS = lines(
     """Extract {keys} from this text as JSON: {text}
@@ -56,17 +47,7 @@ EXTRACT_WORDINGS = lines(
     Give me {keys} in JSON format. {text}
     Find {keys} in the text and answer in JSON: {text}
     From "{text}" extract {keys} as a JSON object.
-    {text} Answer with a JSON object that has the keys {keys}.
-    Please extract {keys} and answer in JSON. {text}
-    Take {keys} from the text. Answer in JSON. {text}
-    What are {keys}? Answer in JSON. {text}
-    {text} What are {keys}? Reply with JSON.
-    Return JSON with {keys} for this text: {text}
-    Put {keys} of this text into a JSON object: {text}
-    Read this: {text} Then write JSON with the keys {keys}.
-    Output JSON with the keys {keys}. The text: {text}
-    Here is a text. {text} I need {keys} as a JSON object.
-    Look for {keys} in this text and write a JSON object: {text}"""
+    {text} Answer with a JSON object that has the keys {keys}."""
 )
 LIST_WORDINGS = lines(
     """Write a JSON list of {items}.
@@ -74,22 +55,7 @@ LIST_WORDINGS = lines(
     Make a JSON array with {items}.
     Give me a JSON list with {items}.
     Output the items {items} as JSON.
-    As a JSON array: {items}.
-    JSON list, please: {items}.
-    I need a JSON array of {items}.
-    Put {items} into a JSON list.
-    Turn {items} into a JSON array.
-    Please answer with a JSON list of {items}.
-    Build a JSON array from {items}."""
-)
-ODD_SHARE = 0.4  # in training: of pairs and sentences about anything
-SAID = lines(
-    """The {key} is {value}.
-    My {key} is {value}.
-    Its {key} is {value}.
-    {key}: {value}.
-    The {key} of it was {value}.
-    For {key} take {value}."""
+    As a JSON array: {items}."""
 )
 SENTENCES: dict[str, Callable[[str], str]] = {
     "name": lambda value: f"My name is {value}.",
@@ -108,10 +74,9 @@ SENTENCES: dict[str, Callable[[str], str]] = {
 def json_exchange(source: Source) -> tuple[str, Any]:
     """The request and the value that the answer must be."""
     roll = source.random.random()
-    odd = not source.held_out and source.chance(ODD_SHARE)
     if roll < 0.45:
         keys = source.random.sample(list(KEYS), source.random.choice((1, 2, 3, 4)))
-        wanted = _about_anything(source) if odd else {key: KEYS[key](source) for key in keys}
+        wanted = {key: KEYS[key](source) for key in keys}
         if source.chance(0.25):
             wanted[words.snake(source)] = words.word(source)
         told = [
@@ -123,22 +88,12 @@ def json_exchange(source: Source) -> tuple[str, Any]:
         keys = source.random.sample(list(SENTENCES), source.random.choice((1, 2, 3)))
         wanted = {key: KEYS[key](source) for key in keys}
         said = [SENTENCES[key](value) for key, value in wanted.items()]
-        if odd:
-            wanted = _about_anything(source)
-            form = source.pick(SAID)
-            said = [form.format(key=key, value=value) for key, value in wanted.items()]
         if source.chance(0.4):
             source.random.shuffle(said)
         wording = source.pick(EXTRACT_WORDINGS)
-        return wording.format(keys=join_words(list(wanted)), text=" ".join(said)), wanted
+        return wording.format(keys=join_words(keys), text=" ".join(said)), wanted
     items = [words.word(source) for _ in range(source.random.randint(2, 6))]
     return source.pick(LIST_WORDINGS).format(items=join_words(items)), items
-
-
-def _about_anything(source: Source) -> dict[str, Any]:
-    """Arbitrary keys, so that each value has to be found by its own."""
-    values = source.random.choices(list(KEYS.values()), k=source.random.choice((1, 2, 2, 3, 4)))
-    return {words.word(source): value(source) for value in values}
 
 
 def generate(source: Source) -> Sample:

@@ -68,8 +68,7 @@ MEANINGLESS = lines(
 
 
 def function_name(source: Source, known: Pool) -> tuple[str, bool]:
-    # In training a name is mostly an arbitrary one: else the usual name is written, whatever is asked.
-    if source.chance(0.6 if source.held_out else 0.45):
+    if source.chance(0.6):
         return source.pick(known), False
     pattern = source.pick(MEANINGLESS)
     made = pattern.format(w=words.word(source), v=words.word(source), n=source.number(1, 99))
@@ -203,12 +202,8 @@ def join_words(parts: list[str]) -> str:
 
 
 def class_task(source: Source) -> CodeTask:
-    name = (
-        words.name(source, CLASS_NAMES)
-        if source.chance(0.7)
-        else words.made_up(source).capitalize()
-    )
-    fields = _fields(source)
+    name = source.pick(CLASS_NAMES) if source.chance(0.7) else words.made_up(source).capitalize()
+    fields = source.several(FIELDS, source.random.choice((1, 2, 2, 3, 4)))
     if source.chance(0.2):
         fields[-1] = words.made_up(source)
     code = f"class {name}:\n    def __init__(self, {', '.join(fields)}):\n"
@@ -222,15 +217,6 @@ def class_task(source: Source) -> CodeTask:
         code += f"\n\n    def __str__(self):\n        return str(self.{shown})"
         tests.append(f"str({name}({values})) == {str(fields.index(shown))!r}")
     return CodeTask(request, code, "\n".join(f"assert {test}" for test in tests))
-
-
-def _fields(source: Source) -> list[str]:
-    wanted, fields = source.random.choice((1, 2, 2, 3, 4)), []
-    while len(fields) < wanted:
-        field = words.varied(source, FIELDS, 0.5)
-        if field not in fields:
-            fields.append(field)
-    return fields
 
 
 TEST_WORDINGS = lines(

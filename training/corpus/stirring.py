@@ -6,29 +6,30 @@ import re
 from dataclasses import replace
 
 from training.corpus import words
-from training.corpus.source import Generator, Sample, Source
+from training.corpus.source import Generator, Piece, Sample, Source
 
+STIRRED_SHARE = 0.6
 ASKED = re.compile(r"(?<=<\|im_start\|>user\n).*?(?=<\|im_end\|>)", re.DOTALL)
 
 
-def stirred(generate: Generator, share: float) -> Generator:
-    """The same samples, of which so many requests have an arbitrary word put in or a character left out."""
-
-    def changed(source: Source, request: str) -> str:
-        return _changed(source, request) if source.chance(share) else request
+def stirred(generate: Generator) -> Generator:
+    """The same samples, of which most requests have an arbitrary word put in or a character left out."""
 
     def make(source: Source) -> Sample:
-        return tuple(
-            piece
-            if piece.answer
-            else replace(piece, text=ASKED.sub(lambda asked: changed(source, asked[0]), piece.text))
-            for piece in generate(source)
-        )
+        return tuple(_stirred(source, piece) for piece in generate(source))
 
     return make
 
 
+def _stirred(source: Source, piece: Piece) -> Piece:
+    if piece.answer:
+        return piece
+    return replace(piece, text=ASKED.sub(lambda asked: _changed(source, asked[0]), piece.text))
+
+
 def _changed(source: Source, request: str) -> str:
+    if not source.chance(STIRRED_SHARE):
+        return request
     if request.isascii():
         parts = request.split(" ")
         parts.insert(

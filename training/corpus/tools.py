@@ -89,7 +89,7 @@ def double(source: Source, offered: Sequence[Offered]) -> Task:
 
 def without(source: Source, offered: Sequence[Offered]) -> Task:
     """No function fits: talk, or say so."""
-    if source.chance(0.4):
+    if source.chance(0.5):
         request, answer = identity.identity_exchange(source)
         return Task(request, (), answer)
     nouns = {each.noun for each in offered}
@@ -119,10 +119,8 @@ def brief(source: Source) -> ToolTalk:
         roll = source.random.random()
         if roll < 0.1 and len(listed) > 1:
             tasks.append(double(source, listed))
-        elif roll < 0.15:
-            tasks.append(without(source, listed))
         else:
-            tasks.append((terse if roll < 0.75 else single)(source, listed))
+            tasks.append((terse if roll < 0.7 else single)(source, listed))
     return ToolTalk(tuple(each.schema for each in listed), tuple(tasks))
 
 
@@ -340,11 +338,6 @@ def talk(source: Source) -> ToolTalk:
 
 def generate(source: Source) -> Sample:
     return spoken(source, brief(source) if source.chance(0.6) else talk(source))
-
-
-def looping(source: Source) -> Sample:
-    """The loops of the vendor's pages."""
-    return spoken(source, source.weighted([(0.5, clock_and_weather), (0.5, writing)])(source))
 
 
 def practice(source: Source) -> Sample:

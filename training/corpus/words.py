@@ -270,21 +270,10 @@ def email(source: Source) -> str:
     return f"{person(source).lower()}@{host}"
 
 
-def currency(source: Source) -> str:
-    """In training as often no currency at all: nine are soon known by heart."""
-    if not source.held_out and source.chance(FRESH_SHARE):
-        return _capitals(source, 3)
-    return source.pick(CURRENCIES)
-
-
-def _capitals(source: Source, count: int) -> str:
-    while True:
-        letters = "".join(source.random.choices(CAPITALS, k=count))
-        if _spelled_with_common_tokens(letters):
-            return letters
-
-
 def code(source: Source) -> str:
-    letters = _capitals(source, source.random.randint(1, 3))
+    while True:
+        letters = "".join(source.random.choices(CAPITALS, k=source.random.randint(1, 3)))
+        if _spelled_with_common_tokens(letters):
+            break
     dash = source.random.choice(("-", ""))
     return f"{letters}{dash}{source.number(10, 99999)}"
